@@ -1,0 +1,42 @@
+"""Fast, exact listing and verified staging of Google Cloud Storage data inside Apache Airflow.
+
+Importing this package imports neither Airflow nor Google: the names below are resolved on first use,
+so that a DAG file pays only for what it names.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from airflow_dataflux.core.manifest import Manifest as Manifest
+    from airflow_dataflux.hooks.dataflux import DatafluxHook as DatafluxHook
+    from airflow_dataflux.operators.compose_download import ComposeDownloadOperator as ComposeDownloadOperator
+    from airflow_dataflux.operators.fast_list import FastListOperator as FastListOperator
+    from airflow_dataflux.operators.sweep_composites import SweepCompositesOperator as SweepCompositesOperator
+
+_LAZY = {
+    "ComposeDownloadOperator": "airflow_dataflux.operators.compose_download",
+    "DatafluxHook": "airflow_dataflux.hooks.dataflux",
+    "FastListOperator": "airflow_dataflux.operators.fast_list",
+    "Manifest": "airflow_dataflux.core.manifest",
+    "SweepCompositesOperator": "airflow_dataflux.operators.sweep_composites",
+}
+
+__all__ = ["__version__", *sorted(_LAZY)]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the module that holds `name` on first use (PEP 562)."""
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_LAZY[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

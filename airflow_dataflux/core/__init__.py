@@ -1,0 +1,1 @@
+"""The core library: listing, manifests and staging, without Airflow."""

@@ -1,0 +1,55 @@
+"""The vocabulary of the core: one listed object, and the shape of a table of them.
+
+`Row` is for code that looks at objects one by one; listings move whole pages as Arrow record batches in
+`ROW_SCHEMA`, because a Python object per row is what makes listing slow.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import pyarrow as pa
+
+ROW_SCHEMA = pa.schema(
+    [
+        pa.field("name", pa.string(), nullable=False),
+        pa.field("size", pa.int64(), nullable=False),
+        pa.field("generation", pa.int64(), nullable=False),
+        pa.field("crc32c", pa.uint32()),  # null: not known from the listing (CMEK objects)
+        pa.field("storage_class", pa.string(), nullable=False),
+        pa.field("updated", pa.timestamp("us", tz="UTC"), nullable=False),
+        pa.field("content_type", pa.string()),
+        pa.field("content_encoding", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """One object as it was listed.
+
+    Attributes:
+        name: full object name, 1-1,024 bytes of UTF-8.
+        size: bytes as stored (of the compressed form where `content_encoding` is gzip).
+        generation: version of the content; pins every later read.
+        crc32c: CRC32C of the stored bytes as an unsigned integer, None where the listing did not carry it.
+        storage_class: STANDARD, NEARLINE, COLDLINE, ARCHIVE, or a legacy class.
+        updated: time of the last change of the object, aware, UTC.
+        content_type: as stored, None if unset.
+        content_encoding: as stored, None if unset.
+    """
+
+    name: str
+    size: int
+    generation: int
+    crc32c: int | None
+    storage_class: str
+    updated: datetime
+    content_type: str | None = None
+    content_encoding: str | None = None
+
+
+def object_uri(bucket: str, name: str, generation: int | None = None) -> str:
+    """Return `gs://bucket/name#generation`, the form in which errors and logs name an object."""
+    return f"gs://{bucket}/{name}" + (f"#{generation}" if generation is not None else "")

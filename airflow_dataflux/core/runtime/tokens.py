@@ -1,0 +1,69 @@
+"""Where an access token comes from, seen from whoever sends a request.
+
+The credentials themselves (which may hold a private key) stay in the Airflow task. The engine and its worker
+processes ask for a token through their pipe whenever theirs is about to end, so nothing secret is written to disk,
+to a command line or to the environment, any kind of credentials works, and a run may outlive a token.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from typing import Protocol
+
+_REFRESH_BEFORE_END_S = 60.0
+"""Fetch a new token this long before the old one ends (google-auth refreshes 225 s ahead at the source)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Token:
+    """A bearer token. `valid_for_s` counts from the moment the token was handed out; None means no known end."""
+
+    value: str
+    valid_for_s: float | None = None
+
+
+class TokenSource(Protocol):
+    """Hands out a bearer token, or None for anonymous access. Thread-safe."""
+
+    def fetch(self) -> Token | None:
+        """Return a token that is valid now. Raises AuthenticationError if there is none to be had."""
+        ...
+
+
+class AnonymousTokens:
+    """No token at all: public buckets and emulators."""
+
+    def fetch(self) -> Token | None:
+        """Return None."""
+        return None
+
+
+class CachedTokens:
+    """Keeps the source's last token until shortly before its end. Thread-safe; one fetch at a time."""
+
+    def __init__(self, source: TokenSource) -> None:
+        self._source = source
+        self._lock = threading.Lock()
+        self._token: Token | None = None
+        self._fresh_until: float | None = 0.0
+
+    def fetch(self) -> Token | None:
+        """Return the cached token, or a new one."""
+        with self._lock:
+            if self._fresh_until is not None and time.monotonic() >= self._fresh_until:
+                self._token = self._source.fetch()
+                valid_for_s = self._token.valid_for_s if self._token else None
+                self._fresh_until = (
+                    None
+                    if valid_for_s is None
+                    # A token shorter than the margin is used for half its life rather than never.
+                    else time.monotonic() + max(valid_for_s - _REFRESH_BEFORE_END_S, valid_for_s / 2)
+                )
+            return self._token
+
+    def discard(self) -> None:
+        """Forget the cached token, because a request was answered with 401."""
+        with self._lock:
+            self._fresh_until = 0.0
