@@ -81,10 +81,10 @@ class Filters:
         for name in ("updated_after", "updated_before"):
             moment = getattr(self, name)
             if moment is not None and moment.tzinfo is None:
-                raise InvalidRequestError(f"{name} needs a time zone, got {moment.isoformat()}: append +00:00 for UTC.")
+                raise InvalidRequestError(f"{name} needs a time zone, got {moment.isoformat()}: add +00:00 for UTC.")
         if self.updated_after and self.updated_before and self.updated_after >= self.updated_before:
             raise InvalidRequestError(
-                f"The interval [updated_after, updated_before) is empty: {self.updated_after.isoformat()} is not before "
+                f"[updated_after, updated_before) is empty: {self.updated_after.isoformat()} is not before "
                 f"{self.updated_before.isoformat()}."
             )
         for name in ("min_bytes", "max_bytes"):
@@ -178,7 +178,8 @@ class StageRequest:
     def __post_init__(self) -> None:
         if not os.path.isabs(self.destination):
             raise InvalidRequestError(
-                f"destination must be an absolute local directory, got {self.destination!r}.", destination=self.destination
+                f"destination must be an absolute local directory, got {self.destination!r}.",
+                destination=self.destination,
             )
         _check_choice("strategy", self.strategy, get_args(Strategy))
         _check_choice("on_changed_object", self.on_changed_object, get_args(OnChangedObject))

@@ -174,7 +174,13 @@ class Store(Protocol):
         ...
 
     def compose(
-        self, bucket: str, name: str, sources: Sequence[ObjectVersion], *, metadata: Mapping[str, str], storage_class: str
+        self,
+        bucket: str,
+        name: str,
+        sources: Sequence[ObjectVersion],
+        *,
+        metadata: Mapping[str, str],
+        storage_class: str,
     ) -> StoredObject:
         """Concatenate 1-32 pinned `sources` into the new object `name` (class A), only if there is none of that name.
 

@@ -1,0 +1,168 @@
+"""The task's side of an engine: start it, answer it, and never leave it behind.
+
+Guarantees: when `run_in_engine` returns or raises, the engine process has ended. Assumption: called from one thread,
+which may be interrupted by an exception at any line (Airflow raises its time-out into the task's main thread).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from multiprocessing.connection import Connection, wait
+from typing import IO, Any
+
+import airflow_dataflux
+from airflow_dataflux.core.errors import CancelledError, DatafluxError, EngineError
+from airflow_dataflux.core.runtime.cancel import CancelToken
+from airflow_dataflux.core.runtime.jobs import Job
+from airflow_dataflux.core.runtime.logs import PACKAGE_LOGGER, forward_records
+from airflow_dataflux.core.runtime.protocol import (
+    CancelJob,
+    Event,
+    Hello,
+    JobDone,
+    JobFailed,
+    TokenAnswer,
+    TokenWanted,
+)
+from airflow_dataflux.core.runtime.tokens import TokenSource
+from airflow_dataflux.core.runtime.wakeup import WakeUp
+
+logger = logging.getLogger(__name__)
+
+_GRACE_S = 4.0
+"""How long a cancelled engine may tidy up. Airflow sends SIGKILL 5 s after SIGTERM."""
+
+_STDERR_LINES = 40
+"""How many of the engine's last lines on stderr are kept to explain its death."""
+
+
+def run_in_engine(job: Job, *, tokens: TokenSource, cancel: CancelToken, on_event: Callable[[object], None]) -> Any:
+    """Run `job` in an engine process. See `run_job`, which this implements."""
+    cancel.raise_if_cancelled()
+    with _Engine() as engine, WakeUp() as wake, cancel.waking(wake.set):
+        engine.send(
+            Hello([entry for entry in sys.path if entry], logging.getLogger(PACKAGE_LOGGER).getEffectiveLevel())
+        )
+        engine.send(job)
+        killed_at: float | None = None
+        while True:
+            timeout_s = None if killed_at is None else max(0.0, killed_at - time.monotonic())
+            ready = wait([engine.source, wake.reader], timeout_s)
+            if not ready:
+                raise CancelledError(
+                    f"Stopped ({cancel.reason}); the engine did not end within {_GRACE_S:.0f} s and was killed. "
+                    "Temporary objects it could not delete are removed by the next try or by a sweep."
+                )
+            if wake.reader in ready and killed_at is None:
+                wake.clear()
+                killed_at = time.monotonic() + _GRACE_S
+                engine.send(CancelJob(cancel.reason))
+            if engine.source not in ready:
+                continue
+            frame = engine.receive()
+            if isinstance(frame, JobDone):
+                return frame.result
+            if isinstance(frame, JobFailed):
+                raise frame.error
+            if isinstance(frame, Event):
+                on_event(frame.event)
+            elif isinstance(frame, TokenWanted):
+                engine.send(_answer(tokens))
+            else:
+                forward_records(frame)
+
+
+def _answer(tokens: TokenSource) -> TokenAnswer:
+    try:
+        return TokenAnswer(tokens.fetch())
+    except DatafluxError as error:
+        return TokenAnswer(None, error)
+
+
+class _Engine:
+    """The child process and its pipes, as a context manager that leaves nothing running."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            # -P: a module of the working directory must not take the place of one of ours.
+            [sys.executable, "-P", "-m", "airflow_dataflux.core.runtime.engine"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=_environment(),
+            bufsize=0,
+        )
+        self._last_lines: deque[str] = deque(maxlen=_STDERR_LINES)
+        self.source = Connection(os.dup(_pipe(self._process.stdout).fileno()), writable=False)
+        self._sink = Connection(os.dup(_pipe(self._process.stdin).fileno()), readable=False)
+        _pipe(self._process.stdout).close()
+        _pipe(self._process.stdin).close()
+        self._reader = threading.Thread(target=self._read_stderr, name="dataflux-engine-stderr", daemon=True)
+        self._reader.start()
+
+    def send(self, frame: object) -> None:
+        """Send a frame; the end of an engine that died is seen by `receive`."""
+        with contextlib.suppress(OSError):
+            self._sink.send(frame)
+
+    def receive(self) -> object:
+        """Return the next frame. Raises EngineError if the engine died."""
+        try:
+            return self.source.recv()
+        except (EOFError, OSError):
+            raise self._death() from None
+
+    def __enter__(self) -> _Engine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the engine: it sees end-of-file, tidies up, and is killed if that takes too long."""
+        self._sink.close()
+        self.source.close()
+        try:
+            self._process.wait(_GRACE_S)
+        except subprocess.TimeoutExpired:
+            logger.warning("The engine (pid %d) did not end in time and is killed", self._process.pid)
+        finally:
+            if self._process.poll() is None:
+                self._process.kill()
+                self._process.wait()
+
+    def _read_stderr(self) -> None:
+        with _pipe(self._process.stderr) as stream:
+            for raw in iter(stream.readline, b""):
+                line = raw.decode(errors="replace").rstrip()
+                self._last_lines.append(line)
+                logger.warning("engine: %s", line)
+
+    def _death(self) -> EngineError:
+        exitcode = self._process.wait()
+        self._reader.join(1.0)
+        how = f"exit code {exitcode}" if exitcode >= 0 else f"signal {signal.Signals(-exitcode).name}"
+        hint = " The kernel's out-of-memory killer sends SIGKILL: see the worker's memory." if exitcode == -9 else ""
+        said = f" Its last words: {' | '.join(self._last_lines)}" if self._last_lines else ""
+        return EngineError(f"The engine process ended by {how} before its job was done.{hint}{said}", exitcode=exitcode)
+
+
+def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
+    if stream is None:
+        raise EngineError("The engine was started without its pipes.")
+    return stream
+
+
+def _environment() -> dict[str, str]:
+    """Return this process's environment, with this very package first to be found by the engine."""
+    root = os.path.dirname(os.path.dirname(os.path.abspath(airflow_dataflux.__file__)))
+    environment = dict(os.environ)
+    if not root.endswith("-packages"):  # a checkout or a zip, rather than an installed package
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH", "")]))
+    return environment

@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from airflow_dataflux.core.errors import CancelledError, EngineError, StoreError
+from airflow_dataflux.core.runtime.cancel import CancelToken
+from airflow_dataflux.core.runtime.jobs import Job, run_job
+from airflow_dataflux.core.runtime.tokens import AnonymousTokens, CachedTokens, Token
+
+sys.path.insert(0, str(Path(__file__).parent))
+import jobs_under_test as jobs  # noqa: E402 - importable by the engine through the same path
+
+BOTH_WAYS = pytest.mark.parametrize("isolated", [False, True], ids=["threads", "engine"])
+
+
+class CountingTokens:
+    def __init__(self, valid_for_s: float | None = None) -> None:
+        self.asked = 0
+        self.valid_for_s = valid_for_s
+
+    def fetch(self) -> Token:
+        self.asked += 1
+        return Token(value=f"token-{self.asked}", valid_for_s=self.valid_for_s)
+
+
+def run(job_function, body, payload=None, *, workers=2, isolated=True, tokens=None, cancel=None, on_event=lambda _: None):
+    return run_job(
+        Job(run=job_function, worker_body=body, workers=workers, payload=payload),
+        tokens=tokens or AnonymousTokens(),
+        cancel=cancel or CancelToken(),
+        on_event=on_event,
+        isolated=isolated,
+    )
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def wait_until_gone(pids: list[int], limit_s: float = 10.0) -> list[int]:
+    end = time.monotonic() + limit_s
+    while (left := [pid for pid in pids if is_alive(pid)]) and time.monotonic() < end:
+        time.sleep(0.05)  # another session's processes: there is nothing to wait on
+    return left
+
+
+@BOTH_WAYS
+def test_a_job_gets_its_workers_answers_and_its_events_reach_the_caller(isolated: bool) -> None:
+    events: list[object] = []
+    result = run(jobs.sum_of_doubles, jobs.double, list(range(100)), isolated=isolated, on_event=events.append)
+    assert result["total"] == 9900
+    assert events == [{"answers": 100}]
+
+
+def test_an_isolated_job_runs_in_other_processes_that_import_neither_airflow_nor_google() -> None:
+    result = run(jobs.sum_of_doubles, jobs.double, list(range(10)))
+    assert len(result["pids"]) == 2
+    assert not result["pids"] & {os.getpid(), result["engine"]}
+    assert result["engine"] != os.getpid()
+    assert result["modules"] == []
+
+
+@BOTH_WAYS
+def test_workers_get_the_callers_token(isolated: bool) -> None:
+    source = CountingTokens(valid_for_s=3600)
+    assert run(jobs.tokens_of_workers, jobs.report_token, isolated=isolated, tokens=CachedTokens(source)) == [
+        "token-1",
+        "token-1",
+    ]
+    assert source.asked == 1
+
+
+def test_a_token_is_not_part_of_any_process_arguments_or_environment(tmp_path: Path) -> None:
+    source = CountingTokens(valid_for_s=3600)
+    seen: list[bytes] = []
+
+    class Spy:
+        def fetch(self) -> Token:
+            for child in Path("/proc").glob("[0-9]*"):
+                try:
+                    seen.append((child / "cmdline").read_bytes() + (child / "environ").read_bytes())
+                except OSError:
+                    continue
+            return source.fetch()
+
+    run(jobs.tokens_of_workers, jobs.report_token, tokens=Spy())
+    assert seen
+    assert not any(b"token-1" in text for text in seen)
+
+
+@BOTH_WAYS
+def test_an_error_of_the_job_arrives_as_it_was_raised(isolated: bool) -> None:
+    with pytest.raises(StoreError, match="gs://b/n#1") as caught:
+        run(jobs.raise_store_error, jobs.double, isolated=isolated)
+    assert caught.value.status == 500
+
+
+@BOTH_WAYS
+def test_an_error_of_a_worker_arrives_with_its_end(isolated: bool) -> None:
+    ended = run(jobs.wait_for_one_message, jobs.raise_in_worker, "go", isolated=isolated)
+    assert isinstance(ended.error, StoreError)
+    assert "gs://b/n#2" in str(ended.error)
+
+
+def test_an_error_that_does_not_pickle_arrives_quoted() -> None:
+    with pytest.raises(EngineError, match="UnpicklableError: cannot travel"):
+        run(jobs.raise_unpicklable, jobs.double)
+
+
+def test_log_records_arrive_and_stray_prints_disturb_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="airflow_dataflux"):
+        assert run(jobs.wait_for_one_message, jobs.log_and_print, "go", workers=1) == "done"
+    assert "said something by a worker, 100% sure" in caplog.messages
+    assert "the job waits" in caplog.messages
+
+
+def test_a_killed_worker_is_noticed_at_once_and_can_be_replaced() -> None:
+    assert run(jobs.notice_death_then_replace, jobs.die) == [("ended", 0, -signal.SIGKILL), "alive"]
+
+
+def test_a_killed_engine_is_an_error_that_says_so_and_leaves_no_process() -> None:
+    with pytest.raises(EngineError, match=r"SIGKILL.*about to die"):
+        run(jobs.kill_myself, jobs.double)
+
+
+@BOTH_WAYS
+def test_a_cancel_reaches_the_workers_and_ends_the_job(isolated: bool) -> None:
+    cancel = CancelToken()
+    events: list[tuple[str, object]] = []
+
+    def on_event(event: object) -> None:
+        events.append(event)
+        if sum(kind == "started" for kind, _ in events) == 2:
+            cancel.cancel("the test says so")
+
+    with pytest.raises(CancelledError, match="the test says so"):
+        run(jobs.run_until_cancelled, jobs.stop_on_cancel, isolated=isolated, cancel=cancel, on_event=on_event)
+    assert ("tidied", 2) in events
+    if isolated:
+        assert wait_until_gone([pid for kind, pid in events if kind in ("engine", "started")]) == []
+
+
+def test_a_cancelled_token_stops_a_job_before_it_starts() -> None:
+    cancel = CancelToken()
+    cancel.cancel("too late")
+    with pytest.raises(CancelledError, match="too late"):
+        run(jobs.sum_of_doubles, jobs.double, [1], cancel=cancel)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["SIGKILL", "SIGTERM"])
+def test_nothing_outlives_a_killed_task(number: signal.Signals) -> None:
+    """SIGKILL goes to the task alone (its children see end-of-file), SIGTERM to its whole process group."""
+    script = textwrap.dedent(f"""
+        import sys
+        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        import jobs_under_test as jobs
+        from test_jobs import run
+        run(jobs.run_until_cancelled, jobs.stop_on_cancel, on_event=lambda event: print(*event, flush=True))
+    """)
+    task = subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        cwd=Path(__file__).parents[4],
+    )
+    assert task.stdout is not None
+    pids = [int(task.stdout.readline().split()[1]) for _ in range(3)]
+    assert all(map(is_alive, pids))
+    if number == signal.SIGKILL:
+        task.kill()
+    else:
+        os.killpg(task.pid, number)
+    task.wait()
+    task.stdout.close()
+    assert wait_until_gone(pids) == []
+
+
+def test_cached_tokens_ask_again_shortly_before_the_end_and_after_a_discard(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    source = CountingTokens(valid_for_s=100)
+    tokens = CachedTokens(source)
+    assert tokens.fetch() == tokens.fetch()
+    now += 51
+    assert tokens.fetch().value == "token-2"
+    tokens.discard()
+    assert tokens.fetch().value == "token-3"
