@@ -1,1 +1,50 @@
-"""The core library: listing, manifests and staging, without Airflow."""
+"""The core library: listing, manifests and staging, without Airflow.
+
+`list_objects` makes a `Manifest`, `stage` puts a manifest's objects on local disk and returns a `Receipt`. Names are
+resolved on first use, because a program that only reads a manifest should not pay for the rest.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow_dataflux.core.config import Filters as Filters
+    from airflow_dataflux.core.config import ListRequest as ListRequest
+    from airflow_dataflux.core.config import StageRequest as StageRequest
+    from airflow_dataflux.core.config import StoreConfig as StoreConfig
+    from airflow_dataflux.core.errors import DatafluxError as DatafluxError
+    from airflow_dataflux.core.listing import list_objects as list_objects
+    from airflow_dataflux.core.manifest import Manifest as Manifest
+    from airflow_dataflux.core.model import Row as Row
+    from airflow_dataflux.core.staging import Receipt as Receipt
+    from airflow_dataflux.core.staging import stage as stage
+
+_LAZY = {
+    "DatafluxError": "airflow_dataflux.core.errors",
+    "Filters": "airflow_dataflux.core.config",
+    "ListRequest": "airflow_dataflux.core.config",
+    "Manifest": "airflow_dataflux.core.manifest",
+    "Receipt": "airflow_dataflux.core.staging",
+    "Row": "airflow_dataflux.core.model",
+    "StageRequest": "airflow_dataflux.core.config",
+    "StoreConfig": "airflow_dataflux.core.config",
+    "list_objects": "airflow_dataflux.core.listing",
+    "stage": "airflow_dataflux.core.staging",
+}
+
+__all__ = sorted(_LAZY)
+
+
+def __getattr__(name: str) -> Any:
+    """Import the module that holds `name` on first use (PEP 562)."""
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_LAZY[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

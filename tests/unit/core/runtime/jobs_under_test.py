@@ -36,7 +36,7 @@ def sum_of_doubles(context: JobContext, numbers: list[int]) -> dict[str, object]
         "total": total,
         "pids": pids,
         "engine": os.getpid(),
-        "modules": [name for name in ("airflow", "google", "google.cloud.storage") if name in sys.modules],
+        "modules": [name for name in ("airflow", "google.auth", "google.cloud.storage") if name in sys.modules],
     }
 
 
