@@ -103,9 +103,8 @@ def notice_death_then_replace(context: JobContext, _payload: None) -> list[objec
     story: list[object] = []
     context.workers.send(0, "die")
     while not story:
-        for event in context.workers.wait():
-            if isinstance(event, WorkerEnded):
-                story.append(("ended", event.worker, event.exitcode))
+        ends = [event for event in context.workers.wait() if isinstance(event, WorkerEnded)]
+        story += [("ended", end.worker, end.exitcode) for end in ends]
     context.workers.send(0, "to a dead worker")
     context.workers.replace(0)
     context.workers.send(0, "live")

@@ -17,7 +17,7 @@ from airflow_dataflux.core.runtime.jobs import Job, run_job
 from airflow_dataflux.core.runtime.tokens import AnonymousTokens, CachedTokens, Token
 
 sys.path.insert(0, str(Path(__file__).parent))
-import jobs_under_test as jobs  # noqa: E402 - importable by the engine through the same path
+import jobs_under_test as jobs
 
 BOTH_WAYS = pytest.mark.parametrize("isolated", [False, True], ids=["threads", "engine"])
 
@@ -32,7 +32,9 @@ class CountingTokens:
         return Token(value=f"token-{self.asked}", valid_for_s=self.valid_for_s)
 
 
-def run(job_function, body, payload=None, *, workers=2, isolated=True, tokens=None, cancel=None, on_event=lambda _: None):
+def run(
+    job_function, body, payload=None, *, workers=2, isolated=True, tokens=None, cancel=None, on_event=lambda _: None
+):
     return run_job(
         Job(run=job_function, worker_body=body, workers=workers, payload=payload),
         tokens=tokens or AnonymousTokens(),
