@@ -1,0 +1,462 @@
+"""A real Airflow 3 deployment on one machine, for tests and demonstrations.
+
+Scheduler with LocalExecutor, DAG processor and API server, each a process of its own, on a SQLite database in a
+directory of its own and a free port of 127.0.0.1; driven over the public REST API, as any user would.
+
+Guarantees: `stop` (and leaving the `with` block) ends every process that was started, however deep, also those
+that a task started and left; nothing is read from or written to another Airflow on this machine; the deployment
+sends no usage data. The caller's `AIRFLOW__*` variables are dropped, everything else of its environment is passed on.
+
+Assumptions: Linux (processes are found below /proc by their session and AIRFLOW_HOME), Airflow 3.0 or later
+behind `python`. This module imports no Airflow, so it can drive one that is installed elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import urllib3
+
+from airflow_dataflux.core.errors import DatafluxError
+
+_USER = "admin"
+_POLL_S = 0.5
+_STOP_S = 10.0
+"""How long the components may take to end on SIGTERM before they are killed."""
+_FINISHED = frozenset({"success", "failed"})
+_COMPONENTS: Mapping[str, tuple[str, ...]] = {
+    # The API server reads the task logs from the same disk, so nobody needs the scheduler's log server.
+    "scheduler": ("scheduler", "--skip-serve-logs"),
+    "dag-processor": ("dag-processor",),
+    "api-server": ("api-server",),
+}
+
+
+class DeploymentError(DatafluxError):
+    """The deployment did not start, or did not answer as asked. Details: `log`, the component's last lines."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Component:
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+
+class AirflowDeployment:
+    """One Airflow deployment; a context manager.
+
+    Args:
+        home: its AIRFLOW_HOME, created if needed. One deployment at a time may use it; its database is kept.
+        dags_folder: where its DAG files are.
+        environment: more environment variables, such as `STORAGE_EMULATOR_HOST` or `AIRFLOW__SECTION__KEY`.
+        python: interpreter with Airflow installed.
+        parallelism: tasks at a time; the executor starts that many processes at once.
+        port: of the API server; None takes a free one.
+    """
+
+    def __init__(
+        self,
+        home: str | os.PathLike[str],
+        dags_folder: str | os.PathLike[str],
+        *,
+        environment: Mapping[str, str] | None = None,
+        python: str = sys.executable,
+        parallelism: int = 4,
+        port: int | None = None,
+    ) -> None:
+        self.home = Path(home).resolve()
+        self.port = port or _free_port()
+        self.python = python
+        self.username = _USER
+        self.password = secrets.token_urlsafe(12)
+        self._environment = _isolated_environment(self.home, Path(dags_folder).resolve(), self.port, parallelism)
+        self._environment.update(environment or {})
+        self._components: list[_Component] = []
+        self._http = urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(connect=5, read=60))
+        self._token: str | None = None
+
+    @property
+    def url(self) -> str:
+        """Address of the UI and of the API."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment that every component runs in."""
+        return dict(self._environment)
+
+    # -- life
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self, timeout_s: float = 180.0) -> None:
+        """Make the database, start the components and wait until all report themselves healthy.
+
+        Raises DeploymentError with the end of the component's log if one ends or the time is over; nothing is left
+        running then.
+        """
+        self.home.mkdir(parents=True, exist_ok=True)
+        (self.home / "passwords.json").write_text(json.dumps({_USER: self.password}) + "\n")
+        migrated = self.command("db", "migrate", timeout_s=timeout_s)
+        if migrated.returncode:
+            raise DeploymentError(
+                f"`airflow db migrate` ended with {migrated.returncode}: see the log.", log=_tail(migrated.stderr)
+            )
+        try:
+            for name, arguments in _COMPONENTS.items():
+                self._components.append(self._spawn(name, arguments))
+            self._until(self._healthy, timeout_s, "become healthy")
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """End every process of this deployment. Idempotent."""
+        for component in self._components:
+            component.process.terminate()
+        deadline = time.monotonic() + _STOP_S
+        for component in self._components:
+            try:
+                component.process.wait(max(deadline - time.monotonic(), 0.1))
+            except subprocess.TimeoutExpired:
+                component.process.kill()
+                component.process.wait()
+        # A killed supervisor leaves its tasks, and a killed task its children: they all carry our AIRFLOW_HOME.
+        while survivors := self.processes():
+            for pid in survivors:
+                _kill(pid)
+            time.sleep(0.05)
+        self._components.clear()
+
+    def processes(self) -> list[int]:
+        """Return the pids of every process that runs for this deployment, tasks and their children included."""
+        # Two marks, because each can be lost: Airflow renames its processes over their environment, but they never
+        # leave the session of their component; what a task starts may open a session, but carries the environment.
+        marker = f"AIRFLOW_HOME={self.home}".encode()
+        sessions = {component.process.pid for component in self._components}
+        return [
+            pid
+            for pid, session, environment in _processes()
+            if (session in sessions or marker in environment) and pid != os.getpid()
+        ]
+
+    def component_log(self, name: str) -> str:
+        """Return what "scheduler", "dag-processor" or "api-server" wrote."""
+        return (self.home / "components" / f"{name}.log").read_text(errors="replace")
+
+    def command(
+        self, *arguments: str, timeout_s: float = 120.0, environment: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `airflow <arguments>` in this deployment and return how it ended; a failure is not raised."""
+        return subprocess.run(  # noqa: S603 - the interpreter and the arguments are the caller's own
+            [self.python, "-m", "airflow", *arguments],
+            env={**self._environment, **(environment or {})},
+            cwd=self.home,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+
+    # -- DAGs and runs
+
+    def wait_for_dag(self, dag_id: str, timeout_s: float = 120.0) -> None:
+        """Wait until the DAG processor has published the DAG. Raises DeploymentError, with import errors if any."""
+        path = f"/dags/{dag_id}"
+        try:
+            self._until(lambda: self._call("GET", path)[0] == 200, timeout_s, f"know the DAG {dag_id!r}")
+        except DeploymentError as error:
+            broken = self.request("GET", "/importErrors")["import_errors"]
+            raise DeploymentError(
+                f"{error.message} Import errors: {json.dumps(broken)[:2000]}", **error.details
+            ) from error
+
+    def unpause(self, dag_id: str) -> None:
+        """Let the scheduler run the DAG; with a schedule, its latest interval runs at once."""
+        self.request("PATCH", f"/dags/{dag_id}?update_mask=is_paused", {"is_paused": False})
+
+    def trigger(
+        self,
+        dag_id: str,
+        conf: Mapping[str, Any] | None = None,
+        *,
+        logical_date: str | None = None,
+        run_id: str | None = None,
+    ) -> str:
+        """Start a run by hand, as the UI's form does, and return its run id. The DAG is unpaused for it."""
+        self.wait_for_dag(dag_id)
+        self.unpause(dag_id)
+        body: dict[str, Any] = {"logical_date": logical_date, "conf": dict(conf or {})}
+        if run_id is not None:
+            body["dag_run_id"] = run_id
+        return str(self.request("POST", f"/dags/{dag_id}/dagRuns", body)["dag_run_id"])
+
+    def backfill(self, dag_id: str, *, from_date: str, to_date: str, **options: Any) -> dict[str, Any]:
+        """Create a backfill; `options` are fields of the API, such as `max_active_runs`, `reprocess_behavior`."""
+        self.wait_for_dag(dag_id)
+        self.unpause(dag_id)
+        body = {"dag_id": dag_id, "from_date": from_date, "to_date": to_date, **options}
+        return self.request("POST", "/backfills", body)
+
+    def dag_run(self, dag_id: str, run_id: str) -> dict[str, Any]:
+        """Return the run as the API describes it."""
+        return self.request("GET", f"/dags/{dag_id}/dagRuns/{_quoted(run_id)}")
+
+    def dag_runs(self, dag_id: str) -> list[dict[str, Any]]:
+        """Return all runs of the DAG (at most 100)."""
+        return list(self.request("GET", f"/dags/{dag_id}/dagRuns?limit=100")["dag_runs"])
+
+    def wait(
+        self,
+        dag_id: str,
+        run_id: str,
+        *,
+        timeout_s: float = 300.0,
+        on_poll: Callable[[dict[str, Any]], None] | None = None,
+    ) -> str:
+        """Wait until the run is over and return "success" or "failed". `on_poll` gets the run at every look."""
+        found: dict[str, Any] = {}
+
+        def over() -> bool:
+            found.update(self.dag_run(dag_id, run_id))
+            if on_poll is not None:
+                on_poll(found)
+            return found["state"] in _FINISHED
+
+        self._until(over, timeout_s, f"finish {dag_id} {run_id}")
+        return str(found["state"])
+
+    def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+        """Return the run's task instances, mapped ones singly (at most 100)."""
+        path = f"/dags/{dag_id}/dagRuns/{_quoted(run_id)}/taskInstances?limit=100"
+        return list(self.request("GET", path)["task_instances"])
+
+    def task_instance(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> dict[str, Any]:
+        """Return one task instance."""
+        return self.request("GET", self._task_path(dag_id, run_id, task_id, map_index))
+
+    def wait_for_task(
+        self,
+        dag_id: str,
+        run_id: str,
+        task_id: str,
+        *,
+        states: Sequence[str] = ("running",),
+        map_index: int = -1,
+        timeout_s: float = 120.0,
+    ) -> dict[str, Any]:
+        """Wait until a task instance is in one of `states` and return it."""
+        found: dict[str, Any] = {}
+
+        def reached() -> bool:
+            status, answer = self._call("GET", self._task_path(dag_id, run_id, task_id, map_index))
+            found.update(answer if status == 200 else {})  # a mapped instance does not exist from the start
+            return found.get("state") in states
+
+        self._until(reached, timeout_s, f"bring {task_id}[{map_index}] to {' or '.join(states)}")
+        return found
+
+    def set_task_state(self, dag_id: str, run_id: str, task_id: str, state: str, map_index: int = -1) -> None:
+        """Mark a task instance, as the UI's "mark as" button does."""
+        self.request("PATCH", self._task_path(dag_id, run_id, task_id, map_index), {"new_state": state})
+
+    def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value", map_index: int = -1) -> Any:
+        """Return the value that the task instance pushed under `key`. Raises DeploymentError if there is none."""
+        path = f"/dags/{dag_id}/dagRuns/{_quoted(run_id)}/taskInstances/{task_id}/xcomEntries/{key}"
+        return self.request("GET", f"{path}?map_index={map_index}&deserialize=true&stringify=false")["value"]
+
+    def links(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> dict[str, str | None]:
+        """Return the task instance's extra links by name."""
+        path = f"/dags/{dag_id}/dagRuns/{_quoted(run_id)}/taskInstances/{task_id}/links?map_index={map_index}"
+        return dict(self.request("GET", path)["extra_links"])
+
+    def logs(self, dag_id: str, run_id: str, task_id: str, *, try_number: int = 1, map_index: int = -1) -> str:
+        """Return the log of one try, a line an event."""
+        path = f"/dags/{dag_id}/dagRuns/{_quoted(run_id)}/taskInstances/{task_id}/logs/{try_number}"
+        content = self.request("GET", f"{path}?map_index={map_index}&full_content=true")["content"]
+        return "\n".join(_log_lines(content))
+
+    def request(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Call `/api/v2<path>` and return the JSON answer. Raises DeploymentError on any answer of 400 and above."""
+        status, answer = self._call(method, path, body)
+        if status >= 400:
+            raise DeploymentError(
+                f"{method} {self.url}/api/v2{path} answered {status}: {json.dumps(answer)[:1000]}", status=status
+            )
+        return answer
+
+    # -- inside
+
+    def _spawn(self, name: str, arguments: Sequence[str]) -> _Component:
+        log = self.home / "components" / f"{name}.log"
+        log.parent.mkdir(exist_ok=True)
+        with log.open("wb") as output:
+            process = subprocess.Popen(  # noqa: S603 - the interpreter is the caller's own
+                [self.python, "-m", "airflow", *arguments],
+                env=self._environment,
+                cwd=self.home,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # a Ctrl-C in the caller's terminal is the caller's; it calls stop()
+            )
+        return _Component(name=name, process=process, log=log)
+
+    def _healthy(self) -> bool:
+        try:
+            status, answer = self._send("GET", "/api/v2/monitor/health", None, {})
+        except urllib3.exceptions.HTTPError:
+            return False  # not listening yet
+        parts = ("metadatabase", "scheduler", "dag_processor")
+        return status == 200 and all(answer[part]["status"] == "healthy" for part in parts)
+
+    def _until(self, reached: Callable[[], bool], timeout_s: float, what: str) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not reached():
+            for component in self._components:
+                if component.process.poll() is not None:
+                    raise DeploymentError(
+                        f"Airflow's {component.name} ended with {component.process.returncode} before it could {what}; "
+                        f"its log is {component.log}.",
+                        log=_tail(component.log.read_text(errors="replace")),
+                    )
+            if time.monotonic() > deadline:
+                raise DeploymentError(
+                    f"The deployment at {self.url} did not {what} within {timeout_s:.0f} s; its logs are in "
+                    f"{self.home / 'components'}.",
+                    log={c.name: _tail(c.log.read_text(errors="replace")) for c in self._components},
+                )
+            time.sleep(_POLL_S)
+
+    def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
+        for fresh in (False, True):
+            if self._token is None or fresh:
+                login = {"username": self.username, "password": self.password}
+                status, answer = self._send("POST", "/auth/token", login, {})
+                if status >= 400:
+                    raise DeploymentError(f"No login at {self.url}: {status} {answer}", status=status)
+                self._token = str(answer["access_token"])
+            status, answer = self._send(method, f"/api/v2{path}", body, {"Authorization": f"Bearer {self._token}"})
+            if status != 401:
+                break
+        return status, answer
+
+    def _send(
+        self, method: str, path: str, body: Mapping[str, Any] | None, headers: Mapping[str, str]
+    ) -> tuple[int, dict[str, Any]]:
+        response = self._http.request(
+            method,
+            self.url + path,
+            body=None if body is None else json.dumps(body).encode(),
+            headers={"Accept": "application/json", "Content-Type": "application/json", **headers},
+        )
+        try:
+            answer = json.loads(response.data or b"{}")
+        except ValueError:
+            answer = {"text": response.data.decode(errors="replace")}
+        return response.status, answer if isinstance(answer, dict) else {"answer": answer}
+
+    def _task_path(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> str:
+        path = f"/dags/{dag_id}/dagRuns/{_quoted(run_id)}/taskInstances/{task_id}"
+        return path if map_index < 0 else f"{path}/{map_index}"
+
+
+def _isolated_environment(home: Path, dags_folder: Path, port: int, parallelism: int) -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW__")}
+    settings = {
+        "CORE__DAGS_FOLDER": str(dags_folder),
+        "CORE__LOAD_EXAMPLES": "False",
+        "CORE__EXECUTOR": "LocalExecutor",
+        "CORE__PARALLELISM": str(parallelism),
+        "CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
+        "CORE__FERNET_KEY": "",
+        "CORE__SIMPLE_AUTH_MANAGER_USERS": f"{_USER}:admin",
+        "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / "passwords.json"),
+        "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
+        "LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
+        "LOGGING__COLORED_CONSOLE_LOG": "False",
+        "API__HOST": "127.0.0.1",
+        "API__PORT": str(port),
+        "API__BASE_URL": f"http://127.0.0.1:{port}",
+        "API__SECRET_KEY": secrets.token_urlsafe(32),
+        "API_AUTH__JWT_SECRET": secrets.token_urlsafe(64),
+        "DAG_PROCESSOR__REFRESH_INTERVAL": "5",
+        "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "5",
+        "SCHEDULER__USE_JOB_SCHEDULE": "True",
+        "USAGE_DATA_COLLECTION__ENABLED": "False",
+    }
+    return {
+        **inherited,
+        "AIRFLOW_HOME": str(home),
+        "NO_PROXY": "127.0.0.1,localhost",  # tasks reach the API server directly, whatever proxy the machine has
+        "no_proxy": "127.0.0.1,localhost",
+        **{f"AIRFLOW__{name}": value for name, value in settings.items()},
+    }
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _processes() -> Iterator[tuple[int, int, list[bytes]]]:
+    """Yield pid, session and environment of every process that runs and is ours to see; a zombie does not run."""
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                # proc_pid_stat(5): the name in parentheses may hold anything, so the fields count from its end.
+                state, _parent, _group, session = (
+                    Path("/proc", entry, "stat").read_text().rpartition(")")[2].split()[:4]
+                )
+                environment = Path("/proc", entry, "environ").read_bytes().split(b"\0")
+            except OSError:
+                continue  # it ended meanwhile, or is another user's
+            if state != "Z":
+                yield int(entry), int(session), environment
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def _quoted(run_id: str) -> str:
+    # Run ids hold a '+' (the time zone) and ':'; only the first means something else in a URL.
+    return run_id.replace("%", "%25").replace("+", "%2B").replace("/", "%2F")
+
+
+def _tail(text: str, lines: int = 40) -> str:
+    return "\n".join(text.splitlines()[-lines:])
+
+
+def _log_lines(content: Any) -> Iterator[str]:
+    for event in content if isinstance(content, list) else [content]:
+        if isinstance(event, dict):
+            extras = {k: v for k, v in event.items() if k not in {"timestamp", "event", "level", "logger"}}
+            yield f"{event.get('level', '')}: {event.get('event', '')} {extras or ''}".rstrip()
+        else:
+            yield str(event)
