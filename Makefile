@@ -1,0 +1,53 @@
+# What there is to run. Every target says what it does; `make` alone lists them.
+# Needs python3 (3.11 or newer), make and a Python package index; everything else is installed into .venv*.
+
+PYTHON ?= python3
+GOAL := $(or $(firstword $(MAKECMDGOALS)),help)
+export GOAL
+
+# What a shell happens to have set must not reach the demo or the tests.
+unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP VIRTUAL_ENV STORAGE_EMULATOR_HOST GOOGLE_APPLICATION_CREDENTIALS AIRFLOW_HOME
+
+AIRFLOW3 := .venv
+AIRFLOW2 := .venv-airflow2
+RUN := $(CURDIR)/$(AIRFLOW3)/bin/python
+TESTS ?= tests
+
+.PHONY: help demo ui test lint format clean airflow3 airflow2
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@grep -hE '^[a-z0-9]+:.*## ' Makefile | sed -E 's/^([a-z0-9]+):.*## /  make \1\t/' | expand -t 16
+
+demo: airflow3 ## list and stage this environment's own packages on a real Airflow 3.3, and check every byte
+	@$(RUN) tests/demo demo
+
+ui: airflow3 ## the demo's deployment, left running for a browser until Ctrl-C
+	@$(RUN) tests/demo ui
+
+test: airflow3 airflow2 ## the whole suite, in random order, on Airflow 3.3 and 2.11 (TESTS=tests/unit for a part)
+	@echo "Running $(TESTS) on Airflow 3.3; tests marked for Airflow 2.11 run in $(AIRFLOW2)"
+	@AIRFLOW_DATAFLUX_AIRFLOW2_PYTHON=$(CURDIR)/$(AIRFLOW2)/bin/python $(RUN) -m pytest $(TESTS)
+
+lint: airflow3 ## style, format and types
+	@echo "ruff check"
+	@$(RUN) -m ruff check . || { echo "Fix what ruff names; 'make format' repairs what can be repaired by itself."; exit 1; }
+	@echo "ruff format --check"
+	@$(RUN) -m ruff format --check . || { echo "Run 'make format'."; exit 1; }
+	@echo "mypy --strict"
+	@$(RUN) -m mypy || { echo "Fix the types that mypy names."; exit 1; }
+
+format: airflow3 ## repair style and format where it can be done by itself
+	@$(RUN) -m ruff check --fix .
+	@$(RUN) -m ruff format .
+
+clean: ## remove the environments, the demo's files and every cache
+	@echo "Removing environments, the demo's files and caches"
+	@rm -rf .venv .venv-airflow2 .demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+airflow3:
+	@$(PYTHON) .ci/environment.py $(AIRFLOW3) .ci/constraints-airflow3.txt dev
+
+airflow2:
+	@$(PYTHON) .ci/environment.py $(AIRFLOW2) .ci/constraints-airflow2.txt test

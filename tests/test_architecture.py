@@ -1,0 +1,196 @@
+"""The direction of the arrows: who may import whom, read from the source, and what an import really loads."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import airflow_dataflux
+
+PACKAGE = Path(airflow_dataflux.__file__).parent
+GOOGLE_AND_HTTP = ("google", "urllib3", "requests", "httpx", "aiohttp", "http.client", "gcsfs", "gcloud")
+CHECKSUMS = "google_crc32c"
+
+
+@dataclass(frozen=True)
+class Import:
+    """One imported module, where it stands."""
+
+    importer: str
+    line: int
+    imported: str
+
+    def __str__(self) -> str:
+        return f"{self.importer}:{self.line} imports {self.imported}"
+
+
+def imports_of(path: Path) -> Iterator[Import]:
+    importer = ".".join(("airflow_dataflux", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(
+        ".__init__"
+    )
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield Import(importer, node.lineno, alias.name)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{importer}:{node.lineno} is a relative import"
+            assert node.module is not None
+            # `from package import module` imports package.module: both readings are checked.
+            for alias in node.names:
+                yield Import(importer, node.lineno, f"{node.module}.{alias.name}")
+
+
+ALL_IMPORTS = [found for path in sorted(PACKAGE.rglob("*.py")) for found in imports_of(path)]
+
+
+def is_in(module: str, *packages: str) -> bool:
+    return any(module == package or module.startswith(package + ".") for package in packages)
+
+
+def imports_from(*packages: str) -> list[Import]:
+    found = [one for one in ALL_IMPORTS if is_in(one.importer, *(f"airflow_dataflux.{name}" for name in packages))]
+    assert found, f"nothing is left of {packages}: this rule checks nothing"
+    return found
+
+
+def offenders(imports: list[Import], *forbidden: str) -> list[str]:
+    return [str(one) for one in imports if is_in(one.imported, *forbidden)]
+
+
+def ours(*names: str) -> tuple[str, ...]:
+    return tuple(f"airflow_dataflux.{name}" for name in names)
+
+
+def test_the_core_knows_neither_airflow_nor_the_layers_above_it() -> None:
+    above = ours("hooks", "operators", "links", "compat", "failures", "provider_info", "testing")
+    assert offenders(imports_from("core"), "airflow", *above) == []
+
+
+def test_only_core_gcs_speaks_to_google_or_over_http() -> None:
+    others = [one for one in imports_from("core") if not is_in(one.importer, *ours("core.gcs"))]
+    assert offenders(others, *GOOGLE_AND_HTTP) == []
+
+
+def test_only_airflows_side_of_google_is_known_above_the_core() -> None:
+    outside = imports_from("hooks", "operators", "links", "compat", "failures", "provider_info")
+    assert offenders(outside, *GOOGLE_AND_HTTP, CHECKSUMS) == []
+
+
+def test_listing_and_staging_meet_only_in_the_manifest() -> None:
+    assert offenders(imports_from("core.listing"), *ours("core.staging")) == []
+    assert offenders(imports_from("core.staging"), *ours("core.listing")) == []
+
+
+def test_what_listing_and_staging_share_knows_neither() -> None:
+    shared = imports_from("core.gcs", "core.manifest", "core.runtime", "core.model", "core.config")
+    assert offenders(shared, *ours("core.listing", "core.staging")) == []
+
+
+def test_the_runtime_knows_nothing_of_cloud_storage() -> None:
+    assert offenders(imports_from("core.runtime"), *ours("core.gcs", "core.manifest")) == []
+
+
+def test_the_hook_knows_no_operator() -> None:
+    assert offenders(imports_from("hooks"), *ours("operators", "links")) == []
+
+
+def test_the_product_never_imports_its_test_server() -> None:
+    product = [one for one in ALL_IMPORTS if not is_in(one.importer, *ours("testing"))]
+    assert offenders(product, *ours("testing")) == []
+
+
+def test_only_compat_asks_for_airflows_version() -> None:
+    elsewhere = [one for one in ALL_IMPORTS if not is_in(one.importer, *ours("compat"))]
+    versions = ("airflow.version", "airflow.__version__", "packaging", "airflow.providers.common.compat.version_compat")
+    assert offenders(elsewhere, *versions) == []
+
+
+def run_python(code: str) -> str:
+    """Run `code` in a new interpreter and return what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+LOADED_BY = """
+import sys
+before = set(sys.modules)
+{statement}
+heavy = {{"airflow", "google", "pyarrow", "aiohttp", "urllib3"}}
+print(sorted(name for name in set(sys.modules) - before if name.partition(".")[0] in heavy))
+"""
+
+
+def test_importing_the_package_imports_neither_airflow_nor_google() -> None:
+    assert run_python(LOADED_BY.format(statement="import airflow_dataflux; dir(airflow_dataflux)")) == "[]"
+
+
+def test_the_pytest_plugin_costs_other_projects_nothing() -> None:
+    """It is loaded by every pytest run beside this package, also where the [testing] extra is not installed."""
+    assert run_python(LOADED_BY.format(statement="import airflow_dataflux.testing.plugin")) == "[]"
+
+
+AIRFLOW_BLOCKED = """
+import sys
+class Block:
+    asked = 0
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "airflow":
+            Block.asked += 1
+            raise ImportError(f"{name} is blocked: the core must run without Airflow")
+sys.meta_path.insert(0, Block())
+try:
+    import airflow
+except ImportError:
+    pass
+assert Block.asked == 1, "the block does not work"
+"""
+
+
+def core_modules() -> list[str]:
+    """Return every module of the core except those that are programs."""
+    core = PACKAGE / "core"
+    names = (".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in sorted(core.rglob("*.py")))
+    return [name.removesuffix(".__init__") for name in names if not name.endswith("__main__")]
+
+
+def test_every_module_of_the_core_can_be_imported_with_airflow_blocked() -> None:
+    imports = "\n".join(f"import {name}" for name in core_modules())
+    assert run_python(f"{AIRFLOW_BLOCKED}\n{imports}\nprint(Block.asked)") == "1"
+
+
+@pytest.mark.parametrize("isolated", [False, True], ids=["in this process", "in an engine process"])
+def test_the_core_lists_and_stages_with_airflow_blocked(isolated: bool, tmp_path: Path) -> None:
+    # The engine process is a new interpreter: the block must reach it too, so it is installed by sitecustomize.
+    (tmp_path / "sitecustomize.py").write_text(AIRFLOW_BLOCKED, encoding="utf-8")
+    code = f"""
+import os, sys
+sys.path.insert(0, {str(tmp_path)!r})
+os.environ["PYTHONPATH"] = {str(tmp_path)!r}
+{AIRFLOW_BLOCKED}
+from airflow_dataflux.testing import GCSServer
+from airflow_dataflux.core import list_objects, stage
+from airflow_dataflux.core.config import ListRequest, StageRequest
+from airflow_dataflux.core.gcs.auth import default_store_config, default_tokens
+
+with GCSServer() as server:
+    os.environ.update(server.environment())
+    server.create_bucket("blocked")
+    for number in range(50):
+        server.put("blocked", f"train/{{number:03}}.txt", str(number).encode())
+    access = {{"store_config": default_store_config(), "tokens": default_tokens(), "isolated": {isolated}}}
+    manifest = list_objects(ListRequest(bucket="blocked", manifest_uri={(tmp_path / "manifest").as_uri()!r}), **access)
+    receipt = stage(manifest, StageRequest(destination={str(tmp_path / "staged")!r}), **access)
+print(len(manifest), receipt.summary()["downloaded"])
+"""
+    assert run_python(code) == "50 50"
+    staged = sorted((tmp_path / "staged" / "train").glob("*.txt"))
+    assert [path.read_text(encoding="utf-8") for path in staged] == [str(number) for number in range(50)]
