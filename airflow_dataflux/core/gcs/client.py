@@ -1,0 +1,402 @@
+"""Cloud Storage's JSON API behind the Store protocol.
+
+Each method builds one call and says how its answer reads; `transport.py` does the rest. Paths:
+https://cloud.google.com/storage/docs/json_api/v1.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import msgspec
+
+from airflow_dataflux.core.config import StoreConfig
+from airflow_dataflux.core.errors import (
+    InvalidRequestError,
+    ObjectNotFoundError,
+    PreconditionFailedError,
+    StoreError,
+)
+from airflow_dataflux.core.gcs import operations, resources
+from airflow_dataflux.core.gcs.batch import MAX_CALLS, PartAnswer, decode_batch, encode_batch
+from airflow_dataflux.core.gcs.hashes import crc32c_from_header, crc32c_of, crc32c_to_text
+from airflow_dataflux.core.gcs.operations import Call, path_segment, query
+from airflow_dataflux.core.gcs.pacing import Budgets
+from airflow_dataflux.core.gcs.pages import decode_page, page_target
+from airflow_dataflux.core.gcs.reading import EmptyBody, HttpBody
+from airflow_dataflux.core.gcs.refusals import read_refusal
+from airflow_dataflux.core.gcs.retry import DEFAULT_POLICY, Attempts, FailureKind, RetryPolicy
+from airflow_dataflux.core.gcs.store import (
+    MAX_COMPONENTS,
+    Body,
+    BucketInfo,
+    DeleteFailure,
+    ObjectVersion,
+    Page,
+    PageRequest,
+    RequestCounts,
+    Store,
+    StoredObject,
+)
+from airflow_dataflux.core.gcs.transport import Access, Transport
+from airflow_dataflux.core.model import object_uri
+from airflow_dataflux.core.runtime.cancel import CancelToken
+from airflow_dataflux.core.runtime.tokens import TokenSource
+
+_JSON = {"Content-Type": "application/json; charset=UTF-8"}
+
+
+def open_store(
+    config: StoreConfig,
+    tokens: TokenSource,
+    *,
+    connections: int,
+    cancel: CancelToken | None = None,
+    budget_share: float = 1.0,
+    policy: RetryPolicy = DEFAULT_POLICY,
+) -> Store:
+    """Open Cloud Storage.
+
+    Args:
+        config: where it is.
+        tokens: who asks; cached here unless they are cached already.
+        connections: connections kept alive; give it the most requests that will be in flight at once.
+        cancel: ends back-offs and waits. A clean-up after a cancel needs a store with another token, or none.
+        budget_share: this process's part (0-1] of the bucket's request rates, where several processes share a bucket.
+        policy: how requests are retried.
+
+    The store belongs to the process that opened it: open it after a fork, not before.
+    """
+    if connections < 1 or not 0 < budget_share <= 1:
+        raise InvalidRequestError(
+            f"connections must be 1 or more and budget_share in (0, 1], got {connections} and {budget_share}."
+        )
+    access = Access(tokens=tokens, cancel=cancel or CancelToken(), policy=policy, budgets=Budgets.first(budget_share))
+    return HttpStore(Transport(config, access, connections=connections), user_project=config.user_project)
+
+
+class HttpStore:
+    """The Store protocol over HTTP. Thread-safe."""
+
+    def __init__(self, transport: Transport, *, user_project: str | None) -> None:
+        self._transport = transport
+        self._user_project = user_project
+
+    def list_page(self, bucket: str, request: PageRequest) -> Page:
+        """List one page."""
+        call = Call(
+            operation=operations.LIST,
+            method="GET",
+            target=page_target(bucket, request, self._user_project),
+            resource=f"gs://{bucket}/{request.prefix}",
+            repeatable=True,
+        )
+        return self._transport.send(call, decode_page)
+
+    def bucket_info(self, bucket: str) -> BucketInfo:
+        """Read the bucket's settings."""
+        call = Call(
+            operation=operations.BUCKET_INFO,
+            method="GET",
+            target=_bucket_path(bucket) + self._query(("projection", "noAcl"), ("fields", resources.BUCKET_FIELDS)),
+            resource=f"gs://{bucket}",
+            repeatable=True,
+        )
+        return self._transport.send(call, resources.decode_bucket)
+
+    def test_permissions(self, bucket: str, permissions: Sequence[str]) -> frozenset[str]:
+        """Return those of `permissions` that the caller holds."""
+        asked = [("permissions", permission) for permission in permissions]
+        call = Call(
+            operation=operations.TEST_PERMISSIONS,
+            method="GET",
+            target=f"{_bucket_path(bucket)}/iam/testPermissions" + self._query(*asked),
+            resource=f"gs://{bucket}",
+            repeatable=True,
+        )
+        return self._transport.send(call, resources.decode_permissions)
+
+    def stat(self, bucket: str, name: str, generation: int | None = None) -> StoredObject:
+        """Read one object's metadata."""
+        asked = self._query(
+            ("generation", generation), ("projection", "noAcl"), ("fields", resources.STORED_OBJECT_FIELDS)
+        )
+        call = Call(
+            operation=operations.STAT,
+            method="GET",
+            target=_object_path(bucket, name) + asked,
+            resource=object_uri(bucket, name, generation),
+            repeatable=True,
+        )
+        return self._transport.send(call, resources.decode_object)
+
+    @contextmanager
+    def read(self, bucket: str, version: ObjectVersion, *, start: int = 0, end: int | None = None) -> Iterator[Body]:
+        """Open the stored bytes `[start, end)` of one generation.
+
+        A range of no bytes costs no request, and so does not tell whether the object exists.
+        """
+        if start < 0 or (end is not None and end < start):
+            raise InvalidRequestError(f"[{start}, {end}) is not a range of bytes: 0 <= start <= end must hold.")
+        if start == end:
+            yield EmptyBody()
+            return
+        call = Call(
+            operation=operations.READ,
+            method="GET",
+            target="/download"
+            + _object_path(bucket, version.name)
+            + self._query(("alt", "media"), ("generation", version.generation)),
+            resource=object_uri(bucket, version.name, version.generation),
+            repeatable=True,
+            headers=_read_headers(start, end),
+        )
+        response = self._transport.open(call)
+        body: HttpBody | None = None
+        try:
+            _check_range(call, response.status, response.headers.get("content-range"), start)
+            body = HttpBody(response, call, crc32c=crc32c_from_header(response.headers.get("x-goog-hash")))
+            yield body
+        finally:
+            if body is None:
+                response.close()
+            else:
+                body.close()
+
+    def compose(
+        self,
+        bucket: str,
+        name: str,
+        sources: Sequence[ObjectVersion],
+        *,
+        metadata: Mapping[str, str],
+        storage_class: str,
+    ) -> StoredObject:
+        """Concatenate pinned sources into a new object.
+
+        The class is named although it is the sources' own: without it the bucket's default class is meant, and Cloud
+        Storage refuses to compose sources of another class into it (400 "Cannot compose object with destination
+        storage class ... from source components that have different storage classes").
+        """
+        if not 1 <= len(sources) <= MAX_COMPONENTS:
+            raise InvalidRequestError(f"A compose takes 1 to {MAX_COMPONENTS} sources, got {len(sources)}.")
+        components = [
+            {
+                "name": source.name,
+                "generation": str(source.generation),
+                "objectPreconditions": {"ifGenerationMatch": str(source.generation)},
+            }
+            for source in sources
+        ]
+        destination = {
+            "contentType": "application/octet-stream",
+            "metadata": dict(metadata),
+            "storageClass": storage_class,
+        }
+        call = Call(
+            operation=operations.COMPOSE,
+            method="POST",
+            target=f"{_object_path(bucket, name)}/compose"
+            + self._query(("ifGenerationMatch", 0), ("fields", resources.STORED_OBJECT_FIELDS)),
+            resource=object_uri(bucket, name),
+            repeatable=True,  # ifGenerationMatch=0: a second execution is answered with 412
+            headers=_JSON,
+            body=(msgspec.json.encode({"sourceObjects": components, "destination": destination}),),
+        )
+        try:
+            return self._transport.send(call, resources.decode_object)
+        except PreconditionFailedError as error:
+            # 1. An earlier attempt was carried out and its answer lost. 2. This one finds the object in place.
+            # The metadata, which names the run, tells our own object from somebody else's.
+            made = self._made_before(bucket, name, error)
+            if made is not None and made.metadata == dict(metadata):
+                return made
+            raise
+
+    def upload(
+        self, bucket: str, name: str, data: bytes, *, content_type: str, if_generation_match: int | None = None
+    ) -> StoredObject:
+        """Create or replace one object from memory, checked by crc32c on the server.
+
+        Retried after an uncertain failure only with `if_generation_match`: without it, the retry could undo what
+        somebody else wrote meanwhile.
+        """
+        crc32c = crc32c_of(data)
+        boundary = uuid.uuid4().hex
+        described = {"name": name, "contentType": content_type, "crc32c": crc32c_to_text(crc32c)}
+        head = (
+            f"--{boundary}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n".encode()
+            + msgspec.json.encode(described)
+            + f"\r\n--{boundary}\r\nContent-Type: {content_type}\r\n\r\n".encode()
+        )
+        tail = f"\r\n--{boundary}--\r\n".encode()
+        call = Call(
+            operation=operations.UPLOAD,
+            method="POST",
+            target="/upload"
+            + _bucket_path(bucket)
+            + "/o"
+            + self._query(
+                ("uploadType", "multipart"),
+                ("ifGenerationMatch", if_generation_match),
+                ("fields", resources.STORED_OBJECT_FIELDS),
+            ),
+            resource=object_uri(bucket, name),
+            repeatable=if_generation_match is not None,
+            headers={
+                "Content-Type": f'multipart/related; boundary="{boundary}"',
+                "Content-Length": str(len(head) + len(data) + len(tail)),
+            },
+            body=(head, data, tail),
+        )
+        try:
+            return self._transport.send(call, resources.decode_object)
+        except PreconditionFailedError as error:
+            made = self._made_before(bucket, name, error)  # the same story as in compose
+            if made is not None and (made.row.crc32c, made.row.size) == (crc32c, len(data)):
+                return made
+            raise
+
+    def delete(self, bucket: str, version: ObjectVersion) -> None:
+        """Delete one generation."""
+        call = Call(
+            operation=operations.DELETE,
+            method="DELETE",
+            target=self._delete_target(bucket, version),
+            resource=object_uri(bucket, version.name, version.generation),
+            repeatable=True,  # one generation can be deleted once; a second time it is gone already
+        )
+        try:
+            self._transport.send(call, lambda _body: None)
+        except ObjectNotFoundError:
+            return
+
+    def delete_many(self, bucket: str, versions: Sequence[ObjectVersion]) -> list[DeleteFailure]:
+        """Delete many generations, a batch after the other.
+
+        A batch that fails as a whole ends it: what was not deleted until then is returned with that reason.
+        """
+        failures: list[DeleteFailure] = []
+        for first in range(0, len(versions), MAX_CALLS):
+            pending = list(versions[first : first + MAX_CALLS])
+            try:
+                failures += self._delete_batch(bucket, pending)
+            except StoreError as error:
+                failures += [DeleteFailure(version=version, reason=error.message) for version in versions[first:]]
+                break
+        return failures
+
+    def counts(self) -> RequestCounts:
+        """Return the requests sent so far."""
+        return self._transport.counts()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._transport.close()
+
+    def _query(self, *parameters: tuple[str, str | int | None]) -> str:
+        return query((*parameters, ("prettyPrint", "false"), ("userProject", self._user_project)))
+
+    def _delete_target(self, bucket: str, version: ObjectVersion) -> str:
+        return _object_path(bucket, version.name) + query(
+            (("generation", version.generation), ("userProject", self._user_project))
+        )
+
+    def _made_before(self, bucket: str, name: str, error: PreconditionFailedError) -> StoredObject | None:
+        """Return the object in place if an earlier attempt of the same call may have made it."""
+        if error.attempts == 1:
+            return None
+        try:
+            return self.stat(bucket, name)
+        except ObjectNotFoundError:
+            return None
+
+    def _delete_batch(self, bucket: str, pending: list[ObjectVersion]) -> list[DeleteFailure]:
+        failures: list[DeleteFailure] = []
+        attempts = Attempts(self._transport.policy)
+        while True:
+            sent_at = time.monotonic()
+            answers = self._send_batch(bucket, pending)
+            again: list[tuple[ObjectVersion, str]] = []
+            for number, version in enumerate(pending):
+                kind, reason, status = self._judge_part(answers.get(number))
+                if kind is FailureKind.FINAL:
+                    failures.append(DeleteFailure(version=version, reason=reason))
+                elif kind is not None:
+                    again.append((version, reason))
+                    self._transport.note_refused_part(sent_at=sent_at, status=status)
+            if not again:
+                return failures
+            delay_s = attempts.next_delay_s(
+                FailureKind.REFUSED, repeatable=True, connection_lost=False, retry_after_s=None
+            )
+            if delay_s is None:
+                return failures + [DeleteFailure(version=version, reason=reason) for version, reason in again]
+            attempts.wait(delay_s, self._transport.cancel)
+            pending = [version for version, _reason in again]
+
+    def _send_batch(self, bucket: str, versions: Sequence[ObjectVersion]) -> dict[int, PartAnswer]:
+        boundary = uuid.uuid4().hex
+        targets = [self._delete_target(bucket, version) for version in versions]
+        call = Call(
+            operation=operations.DELETE_BATCH,
+            method="POST",
+            target="/batch/storage/v1" + query((("userProject", self._user_project),)),
+            resource=f"gs://{bucket} ({len(versions)} objects from {versions[0].name!r})",
+            repeatable=True,
+            headers={"Content-Type": f'multipart/mixed; boundary="{boundary}"'},
+            body=(encode_batch("DELETE", targets, boundary=boundary),),
+            weight=len(versions),
+        )
+        return self._transport.send_for_headers(
+            call, lambda body, headers: decode_batch(body, headers.get("content-type", ""))
+        )
+
+    def _judge_part(self, answer: PartAnswer | None) -> tuple[FailureKind | None, str, int]:
+        """Return what a part's answer means (None: deleted, or gone already), in words, and its status."""
+        if answer is None:
+            return FailureKind.UNCERTAIN, "the batch's answer does not mention it", 0
+        if answer.status < 300:
+            return None, "", answer.status
+        refusal = read_refusal(answer.status, answer.body)
+        if answer.status == 404 and "bucket does not exist" not in refusal.message:
+            return None, "", answer.status
+        kind = self._transport.policy.kind_of_status(answer.status, refusal.reason)
+        return kind, f"{answer.status} {refusal.reason}: {refusal.message}", answer.status
+
+
+def _bucket_path(bucket: str) -> str:
+    return f"/storage/v1/b/{path_segment(bucket)}"
+
+
+def _object_path(bucket: str, name: str) -> str:
+    return f"/storage/v1/b/{path_segment(bucket)}/o/{path_segment(name)}"
+
+
+_AS_STORED = {"Accept-Encoding": "gzip"}
+"""Without it Cloud Storage decompresses what is stored as gzip, and then neither length nor hash nor ranges fit
+(https://cloud.google.com/storage/docs/transcoding)."""
+
+
+def _read_headers(start: int, end: int | None) -> dict[str, str]:
+    if start == 0 and end is None:
+        return _AS_STORED
+    return {**_AS_STORED, "Range": f"bytes={start}-{'' if end is None else end - 1}"}
+
+
+def _check_range(call: Call, status: int, content_range: str | None, start: int) -> None:
+    """Make sure that the bytes are those that were asked for."""
+    if "Range" not in call.headers:
+        return
+    if status != 206 or not (content_range or "").startswith(f"bytes {start}-"):
+        raise StoreError(
+            f"Asked for {call.headers['Range']} of {call.resource}, got status {status} with Content-Range "
+            f"{content_range!r}: something between here and Cloud Storage ignores ranges.",
+            operation=call.operation.name,
+            resource=call.resource,
+            status=status,
+            reason="range ignored",
+        )

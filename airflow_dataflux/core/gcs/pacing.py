@@ -1,0 +1,152 @@
+"""Request rates that a bucket can bear, found by asking.
+
+A budget starts at the rate that Cloud Storage gives every bucket and grows so that it doubles in 20 minutes
+(https://cloud.google.com/storage/docs/request-rate). When requests are throttled, it falls to a fraction of *the rate
+that was really being accepted*, which finds a low limit in one step instead of by halving down to it. From there it
+grows along a cubic: quickly back to the rate that was accepted, slowly around it, quickly again once that has proven
+too low (the shape of RFC 9438). So a steady limit is overshot by little and seldom.
+
+Guarantees: thread-safe; requests are spaced evenly, in bursts of at most `_BURST_S` seconds' worth; waiting is on the
+cancel token, never busy. A request that was sent before the last reduction cannot cause another one: it tells about
+the old rate.
+
+A budget belongs to one process. Several processes that share a bucket's rate each take a `share` of the first rates.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from airflow_dataflux.core.gcs.operations import BudgetName
+from airflow_dataflux.core.runtime.cancel import CancelToken
+
+FIRST_READS_PER_S = 5000.0
+FIRST_WRITES_PER_S = 1000.0
+"""What a bucket bears at first (https://cloud.google.com/storage/docs/request-rate)."""
+
+_DOUBLES_IN_S = 1200.0
+"""Cloud Storage asks not to ramp up faster than this (the same page)."""
+
+_REDUCTION = 0.15
+"""How far below the accepted rate a throttled budget falls. Less wastes less, but follows a shrinking limit slower."""
+
+_RECOVERY_S = 5.0
+"""Time from a reduction back to the rate that was accepted. One overshoot in this many seconds costs few requests."""
+
+_BURST_S = 0.02
+"""Requests this close together count as evenly spaced: sleeping for less costs more than it evens out."""
+
+_FLOOR = 0.002
+"""No budget falls below this part of its first rate, so that the way back up is short."""
+
+_UNAVAILABLE_PART = 0.05
+"""503s below this part of the answers are single failures, above it they are throttling."""
+
+_WINDOW_S = 1.0
+
+
+class RequestBudget:
+    """How many requests a second may begin."""
+
+    def __init__(self, first_rate: float, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._first_rate = first_rate
+        self._began_at = clock()
+        self._next_at = self._began_at
+        self._reduced_at: float | None = None
+        self._accepted_rate = first_rate
+        self._accepted = _SlidingCount(self._began_at)
+        self._refused = _SlidingCount(self._began_at)
+
+    def rate(self) -> float:
+        """Return the requests a second that may begin now."""
+        with self._lock:
+            return self._rate(self._clock())
+
+    def acquire(self, count: int, cancel: CancelToken) -> float:
+        """Wait until `count` requests may begin; return the time, which `throttled` wants to know.
+
+        Raises CancelledError if the work is cancelled first.
+        """
+        with self._lock:
+            now = self._clock()
+            begins_at = max(self._next_at, now - _BURST_S)
+            self._next_at = begins_at + count / self._rate(now)
+        if begins_at > now:
+            cancel.wait(begins_at - now)
+            cancel.raise_if_cancelled()
+            return max(begins_at, self._clock())
+        return now
+
+    def accepted(self, count: int) -> None:
+        """Note that requests were carried out."""
+        with self._lock:
+            self._accepted.add(count, self._clock())
+
+    def throttled(self, sent_at: float, *, certain: bool) -> None:
+        """Note that a request sent at `sent_at` was refused for the rate: certainly (429), or perhaps (503)."""
+        with self._lock:
+            now = self._clock()
+            self._refused.add(1, now)
+            accepted, refused = self._accepted.last_second(now), self._refused.last_second(now)
+            if not certain and (refused < 3 or refused <= _UNAVAILABLE_PART * (accepted + refused)):
+                return
+            if self._reduced_at is not None and sent_at < self._reduced_at:
+                return
+            floor = max(1.0, _FLOOR * self._first_rate)
+            self._accepted_rate = max(floor, min(self._rate(now), accepted))
+            self._reduced_at = now
+            # Slots given away at the old rate are not owed any more.
+            self._next_at = min(self._next_at, now + 1 / self._rate(now))
+
+    def _rate(self, now: float) -> float:
+        ceiling = self._first_rate * 2 ** ((now - self._began_at) / _DOUBLES_IN_S)
+        if self._reduced_at is None:
+            return ceiling
+        distance = (now - self._reduced_at - _RECOVERY_S) / _RECOVERY_S
+        return min(ceiling, self._accepted_rate * (1 + _REDUCTION * distance**3))
+
+
+class _SlidingCount:
+    """How much was counted in about the last second, from two fixed windows; the older one counts by its overlap."""
+
+    def __init__(self, now: float) -> None:
+        self._window_at = now
+        self._current = 0
+        self._previous = 0
+
+    def add(self, count: int, now: float) -> None:
+        self._roll(now)
+        self._current += count
+
+    def last_second(self, now: float) -> float:
+        self._roll(now)
+        return self._current + self._previous * max(0.0, 1 - (now - self._window_at) / _WINDOW_S)
+
+    def _roll(self, now: float) -> None:
+        passed = int((now - self._window_at) / _WINDOW_S)
+        if passed:
+            self._previous = self._current if passed == 1 else 0
+            self._current = 0
+            self._window_at += passed * _WINDOW_S
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Budgets:
+    """The two budgets that the requests of one store count against."""
+
+    read: RequestBudget
+    write: RequestBudget
+
+    @classmethod
+    def first(cls, share: float = 1.0) -> Budgets:
+        """Return the budgets of a process that takes `share` (0-1] of a bucket's first rates."""
+        return cls(read=RequestBudget(FIRST_READS_PER_S * share), write=RequestBudget(FIRST_WRITES_PER_S * share))
+
+    def of(self, name: BudgetName) -> RequestBudget:
+        """Return the budget by its name."""
+        return self.read if name == "read" else self.write
