@@ -1,0 +1,119 @@
+"""Serve from the command line: `python -m airflow_dataflux.testing --port 9000 --seed photos=/data/photos`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from airflow_dataflux.testing.orders import BucketSettings, SyntheticOrder
+from airflow_dataflux.testing.pipeline import Pipeline
+from airflow_dataflux.testing.refusals import Refusal
+from airflow_dataflux.testing.serve import ServeOptions, serve
+
+_EPILOG = """examples:
+  python -m airflow_dataflux.testing --port 9000 --bucket scratch --seed photos=/data/photos
+  python -m airflow_dataflux.testing --port 9000 --synthesize numbers=1000000:flat:10240 --set list_per_1000_rows_s=0.025
+Then, in another shell: export STORAGE_EMULATOR_HOST=http://127.0.0.1:9000
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse the command line and serve until told to stop; return the exit status."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    prepare: list[Callable[[Pipeline], None]] = []
+    try:
+        prepare.append(lambda pipeline, text=options.set: _configure(pipeline, text))  # type: ignore[misc]
+        for text in options.bucket:
+            prepare.append(lambda pipeline, name=text: _bucket(pipeline, name))  # type: ignore[misc]
+        for text in options.seed:
+            prepare.append(lambda pipeline, text=text: _seed(pipeline, text))  # type: ignore[misc]
+        for text in options.synthesize:
+            prepare.append(lambda pipeline, text=text: _synthesize(pipeline, text))  # type: ignore[misc]
+        asyncio.run(
+            serve(
+                ServeOptions(
+                    host=options.host,
+                    port=options.port,
+                    until_stdin_ends=options.until_stdin_ends,
+                    announce=_announce,
+                    prepare=prepare,
+                )
+            )
+        )
+    except (Refusal, OSError, ValueError, msgspec.MsgspecError) as error:
+        sys.stderr.write(f"The embedded GCS server did not start: {error}\n")
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m airflow_dataflux.testing",
+        description="An embedded Cloud Storage server for tests and demonstrations.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=0, help="port to listen on (default: any free one)")
+    parser.add_argument("--bucket", action="append", default=[], metavar="NAME", help="an empty bucket")
+    parser.add_argument(
+        "--seed", action="append", default=[], metavar="BUCKET[/PREFIX]=DIR", help="serve the files below a directory"
+    )
+    parser.add_argument(
+        "--synthesize", action="append", default=[], metavar="BUCKET=COUNT[:STYLE[:BYTES]]", help="synthetic objects"
+    )
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting, such as page_cap=500")
+    parser.add_argument("--until-stdin-ends", action="store_true", help="stop at the end of the standard input")
+    return parser
+
+
+def _announce(endpoint: str) -> None:
+    sys.stdout.write(f"{endpoint}\n")
+    sys.stdout.flush()
+
+
+def _configure(pipeline: Pipeline, texts: list[str]) -> None:
+    known = msgspec.structs.asdict(pipeline.service.settings)
+    for text in texts:
+        name, value = _split(text)
+        known[name] = msgspec.json.decode(value)
+    pipeline.configure(msgspec.convert(known, type(pipeline.service.settings)))
+
+
+def _bucket(pipeline: Pipeline, name: str) -> None:
+    if name not in pipeline.service.buckets:
+        pipeline.service.create_bucket(name, BucketSettings())
+
+
+def _seed(pipeline: Pipeline, text: str) -> None:
+    target, directory = _split(text)
+    bucket, _, prefix = target.partition("/")
+    if not os.path.isdir(directory):
+        raise ValueError(f"--seed {text}: {directory} is not a directory.")
+    _bucket(pipeline, bucket)
+    pipeline.service.seed_directory(bucket, directory, prefix)
+
+
+def _synthesize(pipeline: Pipeline, text: str) -> None:
+    bucket, shape = _split(text)
+    count, style, size, *_ = [*shape.split(":"), "", ""]
+    _bucket(pipeline, bucket)
+    order = {"bucket": bucket, "count": int(count), "style": style or "flat", "sizes": [int(size or 1024)]}
+    pipeline.service.synthesize(msgspec.convert(order, SyntheticOrder))
+
+
+def _split(text: str) -> tuple[str, str]:
+    name, separator, value = text.partition("=")
+    if not separator:
+        raise ValueError(f"{text!r} is not NAME=VALUE.")
+    return name, value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

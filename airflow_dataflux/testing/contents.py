@@ -1,0 +1,163 @@
+"""The bytes of stored objects, as pieces that are made or read only when somebody asks for them.
+
+Guarantees: contents never change once made (a file that changes on disk below the server is the owner's mistake),
+and `pieces` yields exactly the bytes `[start, end)`.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from itertools import accumulate
+from typing import Protocol
+
+from airflow_dataflux.testing.checksums import TAIL_BYTES, combine, crc32c
+
+_BLOCK_BYTES = 65_521
+"""A prime, so that a slice cut at the wrong power of two never happens to hold the right bytes."""
+
+_FILE_PIECE_BYTES = 1 << 18
+
+
+class Content(Protocol):
+    """Immutable bytes of a known length.
+
+    Attributes:
+        size: length in bytes.
+        crc32c: checksum of all of them.
+    """
+
+    size: int
+    crc32c: int
+
+    def pieces(self, start: int, end: int) -> Iterator[bytes | memoryview]:
+        """Yield the bytes `[start, end)`, 0 <= start <= end <= size, in pieces of any length."""
+        ...
+
+
+class MemoryContent:
+    """Bytes that somebody uploaded."""
+
+    __slots__ = ("crc32c", "data", "size")
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.size = len(data)
+        self.crc32c = crc32c(data)
+
+    def pieces(self, start: int, end: int) -> Iterator[bytes | memoryview]:
+        """Yield one view of the range."""
+        yield memoryview(self.data)[start:end]
+
+
+class FileContent:
+    """A file on disk, read in place; its checksum is computed once, when it is seeded."""
+
+    __slots__ = ("crc32c", "path", "size")
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.size = 0
+        self.crc32c = 0
+        with open(path, "rb", buffering=0) as file:
+            while piece := file.read(1 << 20):
+                self.crc32c = crc32c(piece, self.crc32c)
+                self.size += len(piece)
+
+    def pieces(self, start: int, end: int) -> Iterator[bytes | memoryview]:
+        """Read the range from disk, piece by piece."""
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            while start < end:
+                piece = os.pread(descriptor, min(_FILE_PIECE_BYTES, end - start), start)
+                if not piece:
+                    return  # the file shrank on disk: the answer ends early, as a broken disk would make it
+                start += len(piece)
+                yield piece
+        finally:
+            os.close(descriptor)
+
+
+@lru_cache(maxsize=8)
+def filler_block(seed: int) -> bytes:
+    """Return the pseudo-random block that synthetic contents of one seed repeat."""
+    return random.Random(seed).randbytes(_BLOCK_BYTES)
+
+
+def filler_pieces(seed: int, start: int, end: int) -> Iterator[memoryview]:
+    """Yield the bytes `[start, end)` of the endless repetition of a seed's block."""
+    block = memoryview(filler_block(seed))
+    while start < end:
+        offset = start % _BLOCK_BYTES
+        count = min(_BLOCK_BYTES - offset, end - start)
+        yield block[offset : offset + count]
+        start += count
+
+
+def filler_crc32c(seed: int, byte_count: int) -> int:
+    """Return the CRC32C of the first `byte_count` filler bytes, by doubling instead of a pass over them."""
+    block = filler_block(seed)
+    whole, rest = divmod(byte_count, _BLOCK_BYTES)
+    result, unit, unit_bytes = 0, crc32c(block), _BLOCK_BYTES
+    while whole:
+        if whole & 1:
+            result = combine(result, unit, unit_bytes)
+        unit, unit_bytes = combine(unit, unit, unit_bytes), unit_bytes * 2
+        whole >>= 1
+    return combine(result, crc32c(block[:rest]), rest)
+
+
+class SyntheticContent:
+    """Filler that ends in eight bytes of its own (the first of them, if it is shorter than eight)."""
+
+    __slots__ = ("crc32c", "seed", "size", "tail")
+
+    def __init__(self, *, seed: int, size: int, tail: bytes, crc: int) -> None:
+        self.seed = seed
+        self.size = size
+        self.tail = tail[:size]
+        self.crc32c = crc
+
+    def pieces(self, start: int, end: int) -> Iterator[bytes | memoryview]:
+        """Make the range."""
+        body_bytes = max(0, self.size - TAIL_BYTES)
+        if start < body_bytes:
+            yield from filler_pieces(self.seed, start, min(end, body_bytes))
+        if end > body_bytes:
+            yield self.tail[max(0, start - body_bytes) : end - body_bytes]
+
+
+class CompositeContent:
+    """The concatenation of other contents, by reference."""
+
+    __slots__ = ("crc32c", "ends", "parts", "size")
+
+    def __init__(self, parts: Sequence[Content]) -> None:
+        # Composites of composites are flattened, so that reading never recurses.
+        self.parts: list[Content] = []
+        for part in parts:
+            self.parts.extend(part.parts if isinstance(part, CompositeContent) else [part])
+        self.ends = list(accumulate(part.size for part in self.parts))
+        self.size = self.ends[-1] if self.ends else 0
+        self.crc32c = 0
+        for part in parts:
+            self.crc32c = combine(self.crc32c, part.crc32c, part.size)
+
+    def pieces(self, start: int, end: int) -> Iterator[bytes | memoryview]:
+        """Yield the pieces of the parts in the range."""
+        index = bisect_right(self.ends, start)
+        while start < end:
+            part = self.parts[index]
+            offset = self.ends[index] - part.size
+            until = min(end, self.ends[index])
+            yield from part.pieces(start - offset, until - offset)
+            start = until
+            index += 1
+
+
+def whole(content: Content) -> bytes:
+    """Return all bytes of `content` in memory."""
+    return b"".join(content.pieces(0, content.size))

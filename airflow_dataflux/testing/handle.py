@@ -1,0 +1,274 @@
+"""The owner's side of a server: start it in a process of its own, direct it, stop it.
+
+Guarantees: when `start` returns, the server answers; when `stop` returns, its process is gone and waited for. A
+server never outlives its owner: it ends when the pipe to its standard input closes.
+
+Thread-safe: orders go one after the other over one connection.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, TypeVar
+
+import msgspec
+
+from airflow_dataflux.testing.orders import (
+    FaultCount,
+    FaultKind,
+    ListingDigest,
+    NameStyle,
+    RequestCounters,
+    RequestRecord,
+    StoredVersion,
+)
+
+_T = TypeVar("_T")
+_ORDER_TIMEOUT_S = 300.0
+"""Seeding hashes every file; a large directory takes minutes on a slow disk."""
+
+_STOP_TIMEOUT_S = 10.0
+
+_API_NAMES = {
+    "content_type": "contentType",
+    "content_encoding": "contentEncoding",
+    "cache_control": "cacheControl",
+    "content_disposition": "contentDisposition",
+    "content_language": "contentLanguage",
+    "custom_time": "customTime",
+    "storage_class": "storageClass",
+    "event_based_hold": "eventBasedHold",
+    "temporary_hold": "temporaryHold",
+    "component_count": "componentCount",
+    "metadata": "metadata",
+}
+
+
+class GCSServerError(Exception):
+    """The server did not start, is gone, or refused an order."""
+
+
+class GCSServer:
+    """An embedded Cloud Storage server in its own process; a context manager.
+
+    Args:
+        port: where to listen on 127.0.0.1; 0 chooses a free port.
+        settings: as for `configure`.
+    """
+
+    def __init__(self, *, port: int = 0, **settings: Any) -> None:
+        self._port = port
+        self._settings = settings
+        self._process: subprocess.Popen[bytes] | None = None
+        self._connection: http.client.HTTPConnection | None = None
+        self._lock = threading.Lock()
+        self._endpoint = ""
+
+    def __enter__(self) -> GCSServer:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> GCSServer:
+        """Start the process and wait until it listens. Raises GCSServerError if it does not."""
+        if self._process is not None:
+            raise GCSServerError(f"This server is running already at {self._endpoint}.")
+        command = [sys.executable, "-m", "airflow_dataflux.testing", "--until-stdin-ends", "--port", str(self._port)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, close_fds=True)
+        try:
+            self._endpoint = self._process.stdout.readline().decode().strip() if self._process.stdout else ""
+            if not self._endpoint:
+                raise GCSServerError(
+                    f"The embedded GCS server ended at its start with status {self._process.wait(_STOP_TIMEOUT_S)}; its "
+                    "standard error says why. It needs the optional dependencies: "
+                    "pip install 'airflow-provider-dataflux[testing]'."
+                )
+            if self._settings:
+                self.configure(**self._settings)
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """Stop the process and wait for its end. Idempotent."""
+        process, self._process = self._process, None
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        if process is None:
+            return
+        if process.stdin is not None:
+            process.stdin.close()
+        try:
+            process.wait(_STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+    @property
+    def endpoint(self) -> str:
+        """Scheme, host and port."""
+        return self._endpoint
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process, None when it is not running."""
+        return None if self._process is None else self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether the server's process is alive."""
+        return self._process is not None and self._process.poll() is None
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables that send Google's clients, and this project, to this server."""
+        return {"STORAGE_EMULATOR_HOST": self._endpoint}
+
+    def reset(self) -> None:
+        """Forget all buckets, settings, faults and counters; requests under way are cut off."""
+        self._order("reset", None)
+        if self._settings:
+            self.configure(**self._settings)
+
+    def configure(self, **settings: Any) -> None:
+        """Change some settings of the service: latency, bandwidth, page cap, budgets, tokens (`orders.Settings`)."""
+        self._order("configure", None, **settings)
+
+    def create_bucket(self, name: str, **settings: Any) -> None:
+        """Make a bucket; keywords as in `orders.BucketSettings`: soft_delete_s, versioning, permissions, …"""
+        self._order("create_bucket", None, name=name, **_lists(settings))
+
+    def change_bucket(self, name: str, **settings: Any) -> None:
+        """Change some settings of a bucket."""
+        self._order("change_bucket", None, name=name, **_lists(settings))
+
+    def put(self, bucket: str, name: str, data: bytes, **metadata: Any) -> StoredVersion:
+        """Put an object and return what was stored.
+
+        Keywords: content_type, content_encoding, cache_control, content_disposition, content_language, custom_time,
+        storage_class, metadata (a dict), event_based_hold, temporary_hold, component_count (as if composed: no MD5).
+        """
+        unknown = metadata.keys() - _API_NAMES.keys()
+        if unknown:
+            raise TypeError(f"put() knows no {', '.join(sorted(unknown))}; it knows {', '.join(_API_NAMES)}.")
+        resource = {_API_NAMES[key]: value for key, value in metadata.items()}
+        return self._order("put", StoredVersion, bucket=bucket, name=name, data=data, metadata=resource)
+
+    def put_many(self, bucket: str, objects: Mapping[str, bytes]) -> None:
+        """Put many objects by one order."""
+        self._order("put_many", None, bucket=bucket, objects=dict(objects))
+
+    def delete(self, bucket: str, name: str) -> None:
+        """Delete an object, as another writer would."""
+        self._order("delete", None, bucket=bucket, name=name)
+
+    def synthesize(
+        self,
+        bucket: str,
+        *,
+        count: int,
+        style: NameStyle = "flat",
+        size: int | Sequence[int] = 1024,
+        prefix: str = "",
+        seed: int = 0,
+        storage_class: str = "STANDARD",
+    ) -> None:
+        """Add `count` objects that take no memory; `size` may be several, one of which each object has."""
+        sizes = [size] if isinstance(size, int) else list(size)
+        order = {"bucket": bucket, "count": count, "style": style, "sizes": sizes, "prefix": prefix}
+        self._order("synthesize", None, **order, seed=seed, storage_class=storage_class)
+
+    def seed_directory(self, bucket: str, directory: str | os.PathLike[str], *, prefix: str = "") -> tuple[int, int]:
+        """Serve every file below `directory` from where it is; return how many they are, and their bytes.
+
+        The files are hashed once, now; they must not change while they are served.
+        """
+        path = os.path.abspath(directory)
+        return self._order("seed_directory", tuple[int, int], bucket=bucket, directory=path, prefix=prefix)
+
+    def fail(self, kind: FaultKind, **rule: Any) -> int:
+        """Script a fault (`orders.FaultRule`) and return its identity, the index into `faults()`."""
+        return self._order("fail", int, kind=kind, **rule)
+
+    def stop_failing(self, fault: int) -> None:
+        """Stop a fault; its counts stay."""
+        self._order("stop_failing", None, fault=fault)
+
+    def faults(self) -> list[FaultCount]:
+        """Return for every fault how many requests met it and how many it really hit."""
+        return self._order("faults", list[FaultCount])
+
+    def change_later(
+        self, bucket: str, name: str, data: bytes | None, *, operation: str | None = None, after: int = 0
+    ) -> None:
+        """Overwrite an object, or delete it (`data` None), just before a later request (`orders.ChangeRule`)."""
+        self._order("change_later", None, bucket=bucket, name=name, data=data, operation=operation, after=after)
+
+    def changes_made(self) -> int:
+        """Return how many such changes were made."""
+        return self._order("changes_made", int)
+
+    def requests(self) -> RequestCounters:
+        """Return the counters of requests."""
+        return self._order("requests", RequestCounters)
+
+    def forget_requests(self) -> None:
+        """Start counting and logging requests anew."""
+        self._order("forget_requests", None)
+
+    def log(self, operation: str | None = None) -> list[RequestRecord]:
+        """Return the last 20,000 requests, oldest first, of one operation or of all."""
+        return self._order("log", list[RequestRecord], operation=operation)
+
+    def listing(self, bucket: str, prefix: str = "") -> ListingDigest:
+        """Return what a complete listing contains, computed by the server from its own state."""
+        return self._order("listing", ListingDigest, bucket=bucket, prefix=prefix)
+
+    def names(self, bucket: str, prefix: str = "") -> list[str]:
+        """Return the names of all live objects, in UTF-8 byte order."""
+        return self._order("names", list[str], bucket=bucket, prefix=prefix)
+
+    def find(self, bucket: str, name: str) -> StoredVersion | None:
+        """Return the live version of an object, None if there is none."""
+        return self._order("find", StoredVersion | None, bucket=bucket, name=name)
+
+    def soft_deleted(self, bucket: str) -> list[StoredVersion]:
+        """Return the versions that soft delete keeps, and bills."""
+        return self._order("soft_deleted", list[StoredVersion], bucket=bucket)
+
+    def _order(self, command: str, result: Any, **arguments: Any) -> Any:
+        body = msgspec.msgpack.encode(arguments)
+        with self._lock:
+            if not self.running:
+                raise GCSServerError(f"The embedded GCS server is not running, so it cannot {command}: start it first.")
+            if self._connection is None:
+                address = self._endpoint.removeprefix("http://")
+                self._connection = http.client.HTTPConnection(address, timeout=_ORDER_TIMEOUT_S)
+            try:
+                self._connection.request("POST", f"/_control/{command}", body)
+                response = self._connection.getresponse()
+                status, answer = response.status, response.read()
+            except (OSError, http.client.HTTPException) as error:
+                self._connection.close()
+                self._connection = None
+                raise GCSServerError(f"The embedded GCS server at {self._endpoint} broke off {command}: {error!r}") from error
+        if status != 200:
+            raise GCSServerError(answer.decode("utf-8", "replace"))
+        return None if result is None else msgspec.msgpack.decode(answer, type=result)
+
+
+def _lists(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with sets and tuples as lists, which is what can be sent."""
+    return {key: list(value) if isinstance(value, set | frozenset | tuple) else value for key, value in settings.items()}

@@ -1,0 +1,319 @@
+"""Ranges of synthetic objects: arithmetic instead of storage, and listing pages made by array operations.
+
+A range of ten million objects takes a few kilobytes. A page is a matrix of bytes with one item a row: every field
+of an item has a fixed width (where a number's width varies, JSON's insignificant space pads it), so that a page is
+a copied template row and a few table lookups: about 0.1 ms per 1,000 projected items.
+
+Contents are filler that ends in eight bytes of the object's own, so that their checksums come from tables
+(`checksums.tail_tables`) and still no two objects of a range have the same bytes, if they have at least four.
+"""
+
+from __future__ import annotations
+
+import struct
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from airflow_dataflux.testing.checksums import TAIL_BYTES, combine, crc32c, encode_crc32c, tail_tables
+from airflow_dataflux.testing.contents import SyntheticContent, filler_crc32c
+from airflow_dataflux.testing.names import Bytes2D, Choice, Digits, Indices, Piece, Segment, matrix, mixed, segments_of
+from airflow_dataflux.testing.orders import SyntheticOrder
+from airflow_dataflux.testing.projection import Projection
+from airflow_dataflux.testing.records import ObjectRecord
+from airflow_dataflux.testing.refusals import invalid
+
+_FIRST_GENERATION = 1_700_000_000_000_000
+_FIRST_UPDATED = datetime(2024, 1, 1, tzinfo=UTC)
+_SPREAD_S = 366 * 86_400
+"""Synthetic objects were last changed at moments spread over the leap year 2024."""
+
+MAX_COUNT = 1 << 31
+"""Above this the index arithmetic of `names.mixed` would overflow an int64."""
+
+
+class SyntheticRange:
+    """The objects of one SyntheticOrder: a read-only, sorted sequence."""
+
+    def __init__(self, order: SyntheticOrder, *, endpoint: str) -> None:
+        if not 0 < order.count < MAX_COUNT or not order.sizes or min(order.sizes) < 0:
+            raise invalid(f"A synthetic range needs 1 to {MAX_COUNT - 1} objects and at least one size of 0 or more.")
+        self.order = order
+        self.count = order.count
+        self._endpoint = endpoint
+        self._prefix = order.prefix.encode()
+        self._segments = segments_of(order.style, order.count, order.seed)
+        self._sizes = np.array(order.sizes, np.int64)
+        self._checksums = _Checksums(order)
+        self._plans: dict[int, list[_RowPlan]] = {}
+        self.first = self.name(0)
+        self.last = self.name(self.count - 1)
+
+    def name(self, index: int) -> bytes:
+        """Return the name of one object."""
+        for segment in self._segments:
+            if index < segment.first + segment.count:
+                return self._prefix + segment.name(index)
+        raise IndexError(index)
+
+    def lower_bound(self, name: bytes) -> int:
+        """Return the first index whose name is not before `name`; the count if there is none."""
+        if name <= self.first:
+            return 0
+        if name > self.last:
+            return self.count
+        low, high = 0, self.count
+        while low < high:
+            middle = (low + high) // 2
+            if self.name(middle) < name:
+                low = middle + 1
+            else:
+                high = middle
+        return low
+
+    def find(self, name: bytes) -> int | None:
+        """Return the index of an object, None if there is no such name."""
+        index = self.lower_bound(name)
+        return index if index < self.count and self.name(index) == name else None
+
+    def generation(self, index: int) -> int:
+        """Return the generation of one object."""
+        return _FIRST_GENERATION + index
+
+    def size_of(self, index: int) -> int:
+        """Return the size of one object."""
+        return self.order.sizes[_size_choice(index, len(self.order.sizes))]
+
+    def total_bytes(self, start: int, end: int) -> int:
+        """Return the sum of the sizes of `[start, end)`."""
+        return int(self._sizes[_size_choice(np.arange(start, end, dtype=np.int64), len(self._sizes))].sum())
+
+    def record(self, index: int) -> ObjectRecord:
+        """Make the record of one object."""
+        order = self.order
+        moment = _FIRST_UPDATED + timedelta(seconds=_updated_s(index))
+        moment_us = int(moment.timestamp()) * 1_000_000
+        return ObjectRecord(
+            name=self.name(index),
+            content=SyntheticContent(
+                seed=order.seed,
+                size=self.size_of(index),
+                tail=_tail(index, order.seed),
+                crc=self._checksums.value(index),
+            ),
+            generation=self.generation(index),
+            storage_class=order.storage_class,
+            created_us=moment_us,
+            updated_us=moment_us,
+            headers={"contentType": order.content_type},
+        )
+
+    def items(self, start: int, end: int, projection: Projection) -> bytes:
+        """Return the JSON items `[start, end)` of a listing, separated by commas."""
+        return self._encode(start, end, id(projection), projection)[:-1]
+
+    def lines(self, start: int, end: int, *, generations: bool) -> bytes:
+        """Return `name \\n` or `name \\n generation \\n` of `[start, end)`, what digests are computed over."""
+        return self._encode(start, end, -2 if generations else -1, None)
+
+    def _encode(self, start: int, end: int, key: int, projection: Projection) -> bytes:
+        plans = self._plans.get(key)
+        if plans is None:
+            if key == -1:
+                plans = [_RowPlan([*self._name_pieces(segment), b"\n"]) for segment in self._segments]
+            elif key == -2:
+                generation = Digits(self.generation, 16)
+                plans = [_RowPlan([*self._name_pieces(part), b"\n", generation, b"\n"]) for part in self._segments]
+            else:
+                plans = [_RowPlan(self._item_pieces(segment, projection)) for segment in self._segments]
+            self._plans[key] = plans
+        blocks = []
+        for segment, plan in zip(self._segments, plans, strict=True):
+            low, high = max(start, segment.first), min(end, segment.first + segment.count)
+            if low < high:
+                blocks.append(plan.rows(np.arange(low, high, dtype=np.int64)))
+        return blocks[0] if len(blocks) == 1 else b"".join(blocks)
+
+    def _name_pieces(self, segment: Segment) -> list[Piece]:
+        return [self._prefix, *segment.pieces]
+
+    def _item_pieces(self, segment: Segment, projection: Projection) -> list[Any]:
+        pieces: list[Any] = [b"{"]
+        for key, value in self._fields(segment).items():
+            if projection is None or "*" in projection or key in projection:
+                pieces += [b'"%b":' % key.encode(), *value, b","]
+        if pieces[-1] == b",":
+            pieces.pop()
+        return [*pieces, b"},"]
+
+    def _fields(self, segment: Segment) -> dict[str, list[Any]]:
+        """Return the fields of an item, each as the pieces of its JSON value."""
+        order = self.order
+        bucket, link = _text(order.bucket), f"{self._endpoint}/storage/v1/b/{order.bucket}/o/".encode()
+        download = f"{self._endpoint}/download/storage/v1/b/{order.bucket}/o/".encode()
+        name = [piece if not isinstance(piece, bytes) else _escaped(piece) for piece in self._name_pieces(segment)]
+        quoted = [_quoted(piece) for piece in self._name_pieces(segment)]
+        generation = Digits(self.generation, 16)
+        moment: list[Any] = [b'"', *_MOMENT, b'.000Z"']
+        return {
+            "kind": [b'"storage#object"'],
+            "id": [b'"', order.bucket.encode(), b"/", *name, b"/", generation, b'"'],
+            "selfLink": [b'"', link, *quoted, b'"'],
+            "mediaLink": [b'"', download, *quoted, b"?generation=", generation, b'&alt=media"'],
+            "name": [b'"', *name, b'"'],
+            "bucket": [bucket],
+            "generation": [b'"', generation, b'"'],
+            "metageneration": [b'"1"'],
+            "contentType": [_text(order.content_type)],
+            "storageClass": [_text(order.storage_class)],
+            "size": [_size_piece(order.sizes)],
+            "crc32c": [b'"', self._checksums, b'"'],
+            "etag": [b'"', generation, b'-1"'],
+            "timeCreated": moment,
+            "updated": moment,
+            "timeStorageClassUpdated": moment,
+        }
+
+
+class _RowPlan:
+    """A row of fixed width: a template, and the columns that differ from row to row."""
+
+    def __init__(self, pieces: list[Any]) -> None:
+        template = b""
+        self._columns: list[tuple[int, int, Any]] = []
+        for piece in pieces:
+            if isinstance(piece, bytes):
+                template += piece
+            else:
+                width = piece.columns(np.zeros(1, np.int64)).shape[1]
+                self._columns.append((len(template), len(template) + width, piece))
+                template += bytes(width)
+        self._template = np.frombuffer(template, np.uint8)
+
+    def rows(self, indices: Indices) -> bytes:
+        """Return the rows of `indices`, one after the other."""
+        block = np.empty((len(indices), len(self._template)), np.uint8)
+        block[:] = self._template
+        made: dict[int, Bytes2D] = {}
+        for start, end, piece in self._columns:
+            columns = made.get(id(piece))
+            if columns is None:
+                columns = made[id(piece)] = piece.columns(indices)
+            block[:, start:end] = columns
+        return block.tobytes()
+
+
+class _Checksums:
+    """The CRC32C of every content of a range, as a column of its base64 form."""
+
+    def __init__(self, order: SyntheticOrder) -> None:
+        self._seed = order.seed
+        self._size_count = len(order.sizes)
+        self._tails = [min(size, TAIL_BYTES) for size in order.sizes]
+        self._bases = [
+            combine(filler_crc32c(order.seed, size - tail), crc32c(bytes(tail)), tail)
+            for size, tail in zip(order.sizes, self._tails, strict=True)
+        ]
+        self._base_array = np.array(self._bases, np.int64)
+        self._tail_array = np.array(self._tails, np.int64)
+        self._tables = np.array(tail_tables(), np.int64)
+
+    def value(self, index: int) -> int:
+        """Return one checksum."""
+        choice = _size_choice(index, self._size_count)
+        tail_bytes, tables = self._tails[choice], tail_tables()
+        value = self._bases[choice]
+        for position, byte in enumerate(_tail(index, self._seed)[:tail_bytes]):
+            value ^= tables[TAIL_BYTES - tail_bytes + position][byte]
+        return value
+
+    def values(self, indices: Indices) -> npt.NDArray[np.int64]:
+        """Return many checksums."""
+        choices = _size_choice(indices, self._size_count)
+        result: npt.NDArray[np.int64] = self._base_array[choices].copy()
+        constant = _tail(0, self._seed)
+        tails = self._tail_array[choices]
+        for tail_bytes in set(self._tails):
+            rows = slice(None) if len(set(self._tails)) == 1 else tails == tail_bytes
+            numbers = indices[rows]
+            sums = np.zeros(len(numbers), np.int64)
+            for position in range(tail_bytes):
+                table = self._tables[TAIL_BYTES - tail_bytes + position]
+                if position < 4:
+                    sums ^= table[(numbers >> (8 * position)) & 0xFF]
+                else:
+                    sums ^= table[constant[position]]
+            result[rows] ^= sums
+        return result
+
+    def columns(self, indices: Indices) -> Bytes2D:
+        """Return the base64 forms, eight bytes a row."""
+        values = self.values(indices)
+        pairs, last = _base64_tables()
+        block = np.empty((len(indices), 8), np.uint8)
+        block[:, 0:2] = pairs[values >> 20]
+        block[:, 2:4] = pairs[(values >> 8) & 0xFFF]
+        block[:, 4:8] = last[values & 0xFF]
+        return block
+
+
+@lru_cache(maxsize=1)
+def _base64_tables() -> tuple[Bytes2D, Bytes2D]:
+    """Return the two base64 characters of every 12-bit number, and the end of the encoding for a last byte."""
+    pairs = [encode_crc32c(number << 20)[:2].encode() for number in range(1 << 12)]
+    last = [encode_crc32c(number)[4:].encode() for number in range(256)]
+    return matrix(pairs), matrix(last)
+
+
+def _tail(index: int, seed: int) -> bytes:
+    """Return the last eight bytes of a content: four of the index, four of the seed."""
+    return struct.pack("<II", index, seed & 0xFFFFFFFF)
+
+
+def _size_choice(index: Any, count: int) -> Any:
+    return index * 0 if count == 1 else mixed(index, 977) % count
+
+
+def _updated_s(index: Any) -> Any:
+    return index * 7919 % _SPREAD_S
+
+
+@lru_cache(maxsize=64)
+def _text(text: str) -> bytes:
+    return msgspec.json.encode(text)
+
+
+def _escaped(literal: bytes) -> bytes:
+    return msgspec.json.encode(literal.decode())[1:-1]
+
+
+def _quoted(piece: Piece) -> Piece:
+    """Return a piece of a name as it looks inside a URL."""
+    if isinstance(piece, bytes):
+        return quote(piece, safe="").encode()
+    if isinstance(piece, Choice):
+        return Choice(piece.value, tuple(quote(option, safe="").encode() for option in piece.options))
+    return Digits(piece.value, piece.width, tuple(quote(symbol, safe="").encode() for symbol in piece.symbols))
+
+
+def _size_piece(sizes: list[int]) -> Choice:
+    width = max(len(str(size)) for size in sizes)
+    options = tuple(b'"%d"' % size + b" " * (width - len(str(size))) for size in sizes)
+    return Choice(lambda index: _size_choice(index, len(sizes)), options)
+
+
+_MOMENT: tuple[Any, ...] = (
+    Choice(
+        lambda index: _updated_s(index) // 86_400,
+        tuple(f"{_FIRST_UPDATED + timedelta(days=day):%Y-%m-%dT}".encode() for day in range(366)),
+    ),
+    Choice(
+        lambda index: _updated_s(index) % 86_400,
+        tuple(b"%02d:%02d:%02d" % (s // 3600, s // 60 % 60, s % 60) for s in range(86_400)),
+    ),
+)
