@@ -1,0 +1,274 @@
+"""Whole small files by URI: what a manifest needs of the place it lives in.
+
+Guarantees: a file appears whole or not at all (temporary file and rename locally, one upload on object stores);
+writing creates missing directories; reading what is not there raises FileNotFoundError for every scheme, and deleting
+it is success. Assumptions: files are small (a part is about a MiB), so they are read and written in one piece; nothing is
+synced to the platter, because a damaged part is found when it is read (its hash is in the index). Thread-safe.
+
+`gs://` goes through the Store, so that credentials, retries, pacing and `user_project` are the ones of the listing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import threading
+import weakref
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Protocol
+
+from airflow_dataflux.core.errors import (
+    InvalidRequestError,
+    ManifestError,
+    ObjectNotFoundError,
+    PermissionDeniedError,
+)
+from airflow_dataflux.core.gcs.store import ObjectVersion, PageRequest, Store
+from airflow_dataflux.core.manifest.location import Location, parse_location
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+_WRITE_PERMISSIONS = ("storage.objects.create", "storage.objects.delete", "storage.objects.get")
+"""Creating and reading parts, and replacing an earlier manifest."""
+
+
+class _Backend(Protocol):
+    def read(self, location: Location) -> bytes: ...
+    def write(self, location: Location, data: bytes) -> None: ...
+    def delete(self, location: Location) -> None: ...
+    def names(self, location: Location) -> Iterator[str]: ...
+    def check_writable(self, location: Location) -> None: ...
+
+
+class ManifestFiles:
+    """Reads and writes whole files by URI.
+
+    Args:
+        store: where `gs://` URIs are read and written; None opens one with the default credentials when the first
+            `gs://` URI is used, and closes it with this object.
+    """
+
+    def __init__(self, store: Store | None = None) -> None:
+        self._local = _LocalFiles()
+        self._other = _OtherFiles()
+        self._bucket = _BucketFiles(store)
+
+    def read(self, uri: str) -> bytes:
+        """Return the whole content (gs: two class B requests). Raises FileNotFoundError, or what the place raises."""
+        location = parse_location(uri)
+        return self._backend(location).read(location)
+
+    def write(self, uri: str, data: bytes) -> None:
+        """Create or replace the file, atomically (gs: one class A request)."""
+        location = parse_location(uri)
+        self._backend(location).write(location, data)
+
+    def delete(self, uri: str) -> None:
+        """Delete the file; one that is gone already is success."""
+        location = parse_location(uri)
+        self._backend(location).delete(location)
+
+    def names(self, uri: str) -> list[str]:
+        """Return the sorted names of the files directly in the directory `uri`; empty if there is no such directory."""
+        location = parse_location(uri)
+        return sorted(self._backend(location).names(location))
+
+    def check_writable(self, uri: str) -> None:
+        """Prove that files can be written below the directory `uri`, before any work is done for them.
+
+        Raises ManifestError or PermissionDeniedError, and for a missing bucket what the store raises.
+        """
+        location = parse_location(uri)
+        self._backend(location).check_writable(location)
+
+    def _backend(self, location: Location) -> _Backend:
+        return {"file": self._local, "gs": self._bucket}.get(location.scheme, self._other)
+
+
+class _LocalFiles:
+    """Files of this machine, or of a file system that every worker mounts."""
+
+    def read(self, location: Location) -> bytes:
+        try:
+            with open(location.path, "rb") as file:
+                return file.read()
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise ManifestError(f"Cannot read {location.uri}: {error.strerror or error}.", uri=location.uri) from error
+
+    def write(self, location: Location, data: bytes) -> None:
+        directory, name = os.path.split(location.path)
+        # Short, so that it fits where the final name does; random, so that two writers never share it.
+        temporary = os.path.join(directory, f".{secrets.token_hex(6)}.{name[:200]}.tmp")
+        try:
+            os.makedirs(directory, exist_ok=True)
+            try:
+                with open(temporary, "xb") as file:
+                    file.write(data)
+                os.replace(temporary, location.path)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary)
+                raise
+        except OSError as error:
+            raise ManifestError(
+                f"Cannot write {location.uri}: {error.strerror or error}. Choose a manifest_uri that every worker can "
+                "write, or free space there.",
+                uri=location.uri,
+            ) from error
+
+    def delete(self, location: Location) -> None:
+        try:
+            os.unlink(location.path)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise ManifestError(
+                f"Cannot delete {location.uri}: {error.strerror or error}.", uri=location.uri
+            ) from error
+
+    def names(self, location: Location) -> Iterator[str]:
+        with contextlib.suppress(FileNotFoundError), os.scandir(location.path) as entries:
+            yield from (entry.name for entry in entries if entry.is_file())
+
+    def check_writable(self, location: Location) -> None:
+        probe = parse_location(f"{location.uri}/.writable-{secrets.token_hex(6)}")
+        self.write(probe, b"")
+        self.delete(probe)
+
+
+class _BucketFiles:
+    """Objects of a bucket, through the Store."""
+
+    def __init__(self, store: Store | None) -> None:
+        self._given = store
+        self._lock = threading.Lock()
+
+    @property
+    def _store(self) -> Store:
+        with self._lock:
+            if self._given is None:
+                from airflow_dataflux.core.gcs.auth import default_store_config, default_tokens
+                from airflow_dataflux.core.gcs.client import open_store
+
+                self._given = open_store(default_store_config(), default_tokens(), connections=4)
+                weakref.finalize(self, self._given.close)
+            return self._given
+
+    def read(self, location: Location) -> bytes:
+        for attempt in (1, 2):
+            try:
+                return self._read_once(location)
+            except ObjectNotFoundError as error:
+                # 1. stat saw a generation; 2. a writer replaced the object; 3. that generation is gone: look once more.
+                if attempt == 2:
+                    raise FileNotFoundError(f"There is no object {location.uri}.") from error
+        raise FileNotFoundError(location.uri)  # pragma: no cover - the loop always returns or raises
+
+    def _read_once(self, location: Location) -> bytes:
+        store = self._store
+        row = store.stat(location.bucket, location.path).row
+        data = bytearray(row.size)
+        received = 0
+        with store.read(location.bucket, ObjectVersion(name=row.name, generation=row.generation)) as body:
+            while received < row.size:
+                count = body.readinto(memoryview(data)[received:])
+                if not count:
+                    break
+                received += count
+        if received != row.size:
+            raise ManifestError(
+                f"Reading {location.uri} ended after {received} of {row.size} bytes. Try again.", uri=location.uri
+            )
+        return bytes(data)
+
+    def write(self, location: Location, data: bytes) -> None:
+        kind = "application/json" if location.path.endswith(".json") else "application/vnd.apache.parquet"
+        self._store.upload(location.bucket, location.path, data, content_type=kind)
+
+    def delete(self, location: Location) -> None:
+        store = self._store
+        try:
+            row = store.stat(location.bucket, location.path).row
+        except ObjectNotFoundError:
+            return
+        store.delete(location.bucket, ObjectVersion(name=row.name, generation=row.generation))
+
+    def names(self, location: Location) -> Iterator[str]:
+        prefix = location.path + "/" if location.path else ""
+        request = PageRequest(prefix=prefix)
+        while True:
+            page = self._store.list_page(location.bucket, request)
+            for name in page.rows.column("name").to_pylist():
+                if "/" not in name[len(prefix) :]:
+                    yield name[len(prefix) :]
+            if page.next_page_token is None:
+                return
+            request = PageRequest(prefix=prefix, page_token=page.next_page_token)
+
+    def check_writable(self, location: Location) -> None:
+        held = self._store.test_permissions(location.bucket, _WRITE_PERMISSIONS)
+        missing = [permission for permission in _WRITE_PERMISSIONS if permission not in held]
+        if missing:
+            raise PermissionDeniedError(
+                f"Cannot write a manifest to {location.uri}: the caller lacks {', '.join(missing)} on gs://{location.bucket}. "
+                "Grant them (roles/storage.objectUser has all), or choose another manifest_uri.",
+                operation="test_permissions",
+                resource=f"gs://{location.bucket}",
+                status=403,
+                reason="missing permission",
+            )
+
+
+class _OtherFiles:
+    """Any other scheme, through fsspec and the package it names for the scheme."""
+
+    def read(self, location: Location) -> bytes:
+        files, path = self._open(location)
+        try:
+            return bytes(files.cat_file(path))
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"There is no file {location.uri}.") from error
+
+    def write(self, location: Location, data: bytes) -> None:
+        files, path = self._open(location)
+        with contextlib.suppress(NotImplementedError):
+            files.makedirs(path.rpartition("/")[0], exist_ok=True)
+        files.pipe_file(path, data)
+
+    def delete(self, location: Location) -> None:
+        files, path = self._open(location)
+        with contextlib.suppress(FileNotFoundError):
+            files.rm_file(path)
+
+    def names(self, location: Location) -> Iterator[str]:
+        files, path = self._open(location)
+        files.invalidate_cache(path)
+        with contextlib.suppress(FileNotFoundError):
+            for entry in files.ls(path, detail=True):
+                if entry["type"] == "file":
+                    yield str(entry["name"]).rpartition("/")[2]
+
+    def check_writable(self, location: Location) -> None:
+        probe = parse_location(f"{location.uri}/.writable-{secrets.token_hex(6)}")
+        try:
+            self.write(probe, b"")
+            self.delete(probe)
+        except OSError as error:
+            raise ManifestError(f"Cannot write a manifest to {location.uri}: {error}.", uri=location.uri) from error
+
+    def _open(self, location: Location) -> tuple[AbstractFileSystem, str]:
+        from fsspec.core import url_to_fs
+
+        try:
+            found: tuple[Any, str] = url_to_fs(location.uri)
+        except (ValueError, ImportError) as error:
+            raise InvalidRequestError(
+                f"{location.uri!r}: no file system answers to {location.scheme}:// ({error}). Install the fsspec package "
+                "for it on every worker, or use gs:// or file://.",
+                uri=location.uri,
+            ) from error
+        return found

@@ -1,0 +1,111 @@
+"""Where a manifest lives: its URI, normalised once.
+
+A manifest is a directory (of a file system) or a name prefix (of a bucket). Four spellings are understood: `gs://`,
+`file://`, a bare absolute path, and any other scheme, which `fsspec` is asked for. Guarantees: two spellings of one
+place normalise to one URI without a trailing slash; nothing here touches the network or the disk. Characters are
+taken as they are: `%20` in a URI is three characters of a name.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from dataclasses import dataclass
+
+from airflow_dataflux.core.config import check_bucket_name
+from airflow_dataflux.core.errors import InvalidRequestError
+
+INDEX_NAME = "manifest.json"
+"""Name of the index inside the manifest's directory."""
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(//)?(.*)", re.DOTALL)
+_EXAMPLES = "Give gs://bucket/path, file:///path, an absolute path, or another fsspec URI such as s3://bucket/path."
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Location:
+    """One normalised URI.
+
+    Attributes:
+        scheme: "file", "gs", or the scheme that fsspec resolves.
+        bucket: bare bucket name for "gs", empty otherwise.
+        path: object name for "gs" (may be empty: the bucket's root), absolute local path for "file", the whole URI
+            otherwise.
+        uri: the normalised spelling.
+    """
+
+    scheme: str
+    bucket: str
+    path: str
+    uri: str
+
+
+def parse_location(uri: str) -> Location:
+    """Normalise `uri`.
+
+    Raises InvalidRequestError for an empty, relative or malformed URI and for a name that is no bucket's.
+    """
+    if not isinstance(uri, str) or not uri.strip():
+        raise InvalidRequestError(f"{uri!r} is not the URI of a manifest. {_EXAMPLES}", uri=uri)
+    if any(character in uri for character in "\0\r\n"):
+        raise InvalidRequestError(f"{uri!r} holds a line break or a zero character. {_EXAMPLES}", uri=uri)
+    if uri.startswith("/"):
+        return _local(uri, uri)
+    match = _SCHEME.fullmatch(uri)
+    if match is None:
+        raise InvalidRequestError(
+            f"{uri!r} is a relative path: every worker would resolve it differently. {_EXAMPLES}", uri=uri
+        )
+    scheme, slashes, rest = match[1].lower(), match[2], match[3]
+    if not slashes:
+        raise InvalidRequestError(f"{uri!r} lacks the // after {scheme}:. {_EXAMPLES}", uri=uri)
+    if scheme == "file":
+        if not rest.startswith("/"):
+            raise InvalidRequestError(
+                f"{uri!r} names a host or a relative path: a local manifest is file:///path with three slashes.",
+                uri=uri,
+            )
+        return _local(rest, uri)
+    if scheme in ("gs", "gcs"):
+        bucket, _, name = rest.partition("/")
+        check_bucket_name(bucket)
+        name = name.strip("/")
+        return Location(scheme="gs", bucket=bucket, path=name, uri=f"gs://{bucket}/{name}".rstrip("/"))
+    if not rest.strip("/"):
+        raise InvalidRequestError(f"{uri!r} names no place. {_EXAMPLES}", uri=uri)
+    normalised = f"{scheme}://{rest.rstrip('/')}"
+    return Location(scheme=scheme, bucket="", path=normalised, uri=normalised)
+
+
+def manifest_location(uri: str) -> Location:
+    """Normalise the URI of a manifest or of its index file to the manifest's directory. Raises as parse_location."""
+    location = parse_location(uri)
+    if location.uri.endswith("/" + INDEX_NAME):
+        location = parse_location(location.uri[: -len("/" + INDEX_NAME)])
+    if location.scheme == "gs" and not location.path:
+        raise InvalidRequestError(
+            f"{uri!r} is a bucket's root: a manifest needs a prefix of its own, such as gs://{location.bucket}/manifests/name.",
+            uri=uri,
+        )
+    return location
+
+
+def join_uri(directory: str, path: str) -> str:
+    """Return the URI of `path`, which is relative to `directory` or already a URI."""
+    return path if "://" in path else f"{directory.rstrip('/')}/{path}"
+
+
+def relative_path(directory: str, uri: str) -> str:
+    """Return `uri` relative to `directory` where it is below it, else `uri` itself; undone by join_uri."""
+    start = directory.rstrip("/") + "/"
+    return uri[len(start) :] if uri.startswith(start) else uri
+
+
+def _local(path: str, uri: str) -> Location:
+    # normpath keeps a leading double slash, which POSIX allows to mean something else.
+    normal = "/" + posixpath.normpath(path).lstrip("/")
+    if normal == "/":
+        raise InvalidRequestError(
+            f"{uri!r} is the root of the file system: a manifest needs a directory of its own.", uri=uri
+        )
+    return Location(scheme="file", bucket="", path=normal, uri=f"file://{normal}")
