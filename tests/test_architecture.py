@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,6 +124,7 @@ def run_python(code: str) -> str:
 
 LOADED_BY = """
 import sys
+import tomllib
 before = set(sys.modules)
 {statement}
 heavy = {{"airflow", "google", "pyarrow", "aiohttp", "urllib3"}}
@@ -140,6 +143,7 @@ def test_the_pytest_plugin_costs_other_projects_nothing() -> None:
 
 AIRFLOW_BLOCKED = """
 import sys
+import tomllib
 class Block:
     asked = 0
     def find_spec(self, name, path=None, target=None):
@@ -194,3 +198,33 @@ print(len(manifest), receipt.summary()["downloaded"])
     assert run_python(code) == "50 50"
     staged = sorted((tmp_path / "staged" / "train").glob("*.txt"))
     assert [path.read_text(encoding="utf-8") for path in staged] == [str(number) for number in range(50)]
+
+
+DISTRIBUTIONS = {
+    "airflow": "apache-airflow",
+    "airflow.providers.common.compat": "apache-airflow-providers-common-compat",
+    "airflow.providers.google": "apache-airflow-providers-google",
+    "google.auth": "google-auth",
+    "google.cloud.storage": "google-cloud-storage",
+    "google_crc32c": "google-crc32c",
+}
+"""Imports whose distribution has another name, the most exact one last."""
+
+
+def distribution_of(module: str) -> str:
+    matches = [name for name in DISTRIBUTIONS if is_in(module, name)]
+    return DISTRIBUTIONS[max(matches, key=len)] if matches else module.partition(".")[0]
+
+
+def test_exactly_what_is_imported_is_declared() -> None:
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    ours_or_python = {*sys.stdlib_module_names, "airflow_dataflux"}
+    foreign = [one for one in ALL_IMPORTS if one.imported.partition(".")[0] not in ours_or_python]
+    product = {distribution_of(one.imported) for one in foreign if not is_in(one.importer, *ours("testing"))}
+    testing = {distribution_of(one.imported) for one in foreign if is_in(one.importer, *ours("testing"))}
+
+    def declared(requirements: list[str]) -> set[str]:
+        return {re.split(r"[^A-Za-z0-9._-]", one)[0] for one in requirements}
+
+    assert declared(project["dependencies"]) == product
+    assert declared(project["optional-dependencies"]["testing"]) == testing - product
