@@ -6,7 +6,7 @@ import argparse
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -17,7 +17,7 @@ from airflow_dataflux.testing.serve import ServeOptions, serve
 
 _EPILOG = """examples:
   python -m airflow_dataflux.testing --port 9000 --bucket scratch --seed photos=/data/photos
-  python -m airflow_dataflux.testing --port 9000 --synthesize numbers=1000000:flat:10240 --set list_per_1000_rows_s=0.025
+  python -m airflow_dataflux.testing --port 9000 --synthesize numbers=1000000:flat:10240 --set first_byte_s=0.04
 Then, in another shell: export STORAGE_EMULATOR_HOST=http://127.0.0.1:9000
 """
 
@@ -26,15 +26,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line and serve until told to stop; return the exit status."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    prepare: list[Callable[[Pipeline], None]] = []
+
+    def prepare(pipeline: Pipeline) -> None:
+        _configure(pipeline, options.set)
+        for order, texts in ((_bucket, options.bucket), (_seed, options.seed), (_synthesize, options.synthesize)):
+            for text in texts:
+                order(pipeline, text)
+
     try:
-        prepare.append(lambda pipeline, text=options.set: _configure(pipeline, text))  # type: ignore[misc]
-        for text in options.bucket:
-            prepare.append(lambda pipeline, name=text: _bucket(pipeline, name))  # type: ignore[misc]
-        for text in options.seed:
-            prepare.append(lambda pipeline, text=text: _seed(pipeline, text))  # type: ignore[misc]
-        for text in options.synthesize:
-            prepare.append(lambda pipeline, text=text: _synthesize(pipeline, text))  # type: ignore[misc]
         asyncio.run(
             serve(
                 ServeOptions(
@@ -68,7 +67,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--synthesize", action="append", default=[], metavar="BUCKET=COUNT[:STYLE[:BYTES]]", help="synthetic objects"
     )
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting, such as page_cap=500")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="a setting, such as page_cap=500"
+    )
     parser.add_argument("--until-stdin-ends", action="store_true", help="stop at the end of the standard input")
     return parser
 

@@ -27,7 +27,7 @@ def split_batch(call: Call) -> list[tuple[str, Call]]:
         if len(words) < 2:
             raise invalid(f"Malformed call in a batch: {line!r}", reason="badRequest")
         url, inner = urlsplit(words[1]), parse_part(rest)
-        headers = {**{key: value for key, value in call.headers.items() if key.lower() == "user-agent"}, **inner.headers}
+        headers = {"user-agent": call.headers.get("User-Agent", ""), **inner.headers}
         calls.append(
             (
                 part.headers.get("content-id", "").strip("<>"),

@@ -53,8 +53,8 @@ class Bucket:
         for other in self._ranges:
             if synthetic.first <= other.last and other.first <= synthetic.last:
                 raise invalid(
-                    f"Synthetic ranges of one bucket must not interleave: {synthetic.first!r}..{synthetic.last!r} meets "
-                    f"{other.first!r}..{other.last!r}. Give each its own prefix."
+                    f"Synthetic ranges of one bucket must not interleave: {synthetic.first!r}..{synthetic.last!r} "
+                    f"meets {other.first!r}..{other.last!r}. Give each its own prefix."
                 )
         self._ranges.append(synthetic)
         self._ranges.sort(key=lambda each: each.first)
@@ -165,15 +165,17 @@ class Bucket:
         resource = f"{self.name}/{record.name.decode()}"
         if record.event_based_hold or record.temporary_hold:
             raise Refusal(
-                403, "forbidden", f"Object '{resource}' is under active hold and cannot be deleted, overwritten or archived."
+                403,
+                "forbidden",
+                f"Object '{resource}' is under active hold and cannot be deleted, overwritten or archived.",
             )
         retained_until_us = record.created_us + self.settings.retention_s * 1_000_000
         if self.settings.retention_s and now_us() < retained_until_us:
             raise Refusal(
                 403,
                 "retentionPolicyNotMet",
-                f"Object '{resource}' is subject to bucket's retention policy or object retention and cannot be deleted "
-                f"or overwritten until {timestamp(retained_until_us)}",
+                f"Object '{resource}' is subject to bucket's retention policy or object retention and cannot be "
+                f"deleted or overwritten until {timestamp(retained_until_us)}",
             )
 
     def require(self, *permissions: str) -> None:
@@ -182,8 +184,8 @@ class Bucket:
         if held is not None:
             for permission in permissions:
                 if permission not in held:
-                    kind = "bucket" if permission.startswith("storage.buckets.") or permission.endswith(".list") else "object"
-                    raise forbidden(permission, kind)
+                    on_bucket = permission.startswith("storage.buckets.") or permission.endswith(".list")
+                    raise forbidden(permission, "bucket" if on_bucket else "object")
 
     def resource(self, endpoint: str) -> dict[str, Any]:
         """Return the bucket resource (https://cloud.google.com/storage/docs/json_api/v1/buckets#resource)."""

@@ -24,9 +24,7 @@ def compose(bucket: Bucket, name: bytes, body: dict[str, Any], query: Mapping[st
     if not wanted:
         raise required("You must provide at least one source component.")
     if len(wanted) > MAX_SOURCES:
-        raise invalid(
-            f"The number of source components provided ({len(wanted)}) exceeds the maximum ({MAX_SOURCES})."
-        )
+        raise invalid(f"The number of source components provided ({len(wanted)}) exceeds the maximum ({MAX_SOURCES}).")
     live = bucket.get(name)
     check(query, live)
     bucket.require("storage.objects.create", "storage.objects.get")

@@ -144,10 +144,10 @@ class Control:
                 names += [run[0].name(index).decode() for index in range(run[1], run[2])]
         return names
 
-    def find(self, *, bucket: str, name: str) -> StoredVersion | None:
-        """Return the live version of an object."""
+    def find(self, *, bucket: str, name: str) -> list[StoredVersion]:
+        """Return the live version of an object in a list, which is empty if there is none."""
         record = self._bucket(bucket).get(name.encode())
-        return None if record is None else record.version()
+        return [] if record is None else [record.version()]
 
     def soft_deleted(self, *, bucket: str) -> list[StoredVersion]:
         """Return the soft-deleted versions."""

@@ -17,7 +17,7 @@ BODY_FAULTS = frozenset({"reset_body", "truncate", "flip", "stall_body"})
 class ActiveFault:
     """A rule that was decided to hit one request."""
 
-    __slots__ = ("identity", "rule", "_count")
+    __slots__ = ("_count", "identity", "rule")
 
     def __init__(self, identity: int, count: FaultCount) -> None:
         self.identity = identity
@@ -43,7 +43,8 @@ class Faults:
         """Add a rule and return its identity."""
         self._counts.append(FaultCount(rule=rule))
         self._decided.append(0)
-        self._generators.append(random.Random(self.seed + len(self._counts) if rule.seed is None else rule.seed))
+        seed = self.seed + len(self._counts) if rule.seed is None else rule.seed
+        self._generators.append(random.Random(seed))  # noqa: S311 - chance that can be repeated
         return len(self._counts) - 1
 
     def remove(self, identity: int) -> None:

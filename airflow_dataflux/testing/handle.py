@@ -83,15 +83,12 @@ class GCSServer:
         if self._process is not None:
             raise GCSServerError(f"This server is running already at {self._endpoint}.")
         command = [sys.executable, "-m", "airflow_dataflux.testing", "--until-stdin-ends", "--port", str(self._port)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, close_fds=True)
+
+        self._process = subprocess.Popen(  # noqa: S603
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, close_fds=True
+        )
         try:
-            self._endpoint = self._process.stdout.readline().decode().strip() if self._process.stdout else ""
-            if not self._endpoint:
-                raise GCSServerError(
-                    f"The embedded GCS server ended at its start with status {self._process.wait(_STOP_TIMEOUT_S)}; its "
-                    "standard error says why. It needs the optional dependencies: "
-                    "pip install 'airflow-provider-dataflux[testing]'."
-                )
+            self._endpoint = _read_endpoint(self._process)
             if self._settings:
                 self.configure(**self._settings)
         except BaseException:
@@ -138,21 +135,21 @@ class GCSServer:
 
     def reset(self) -> None:
         """Forget all buckets, settings, faults and counters; requests under way are cut off."""
-        self._order("reset", None)
+        self._tell("reset")
         if self._settings:
             self.configure(**self._settings)
 
     def configure(self, **settings: Any) -> None:
         """Change some settings of the service: latency, bandwidth, page cap, budgets, tokens (`orders.Settings`)."""
-        self._order("configure", None, **settings)
+        self._tell("configure", **settings)
 
     def create_bucket(self, name: str, **settings: Any) -> None:
-        """Make a bucket; keywords as in `orders.BucketSettings`: soft_delete_s, versioning, permissions, …"""
-        self._order("create_bucket", None, name=name, **_lists(settings))
+        """Make a bucket; keywords as in `orders.BucketSettings`, such as soft_delete_s, versioning or permissions."""
+        self._tell("create_bucket", name=name, **_lists(settings))
 
     def change_bucket(self, name: str, **settings: Any) -> None:
         """Change some settings of a bucket."""
-        self._order("change_bucket", None, name=name, **_lists(settings))
+        self._tell("change_bucket", name=name, **_lists(settings))
 
     def put(self, bucket: str, name: str, data: bytes, **metadata: Any) -> StoredVersion:
         """Put an object and return what was stored.
@@ -164,15 +161,15 @@ class GCSServer:
         if unknown:
             raise TypeError(f"put() knows no {', '.join(sorted(unknown))}; it knows {', '.join(_API_NAMES)}.")
         resource = {_API_NAMES[key]: value for key, value in metadata.items()}
-        return self._order("put", StoredVersion, bucket=bucket, name=name, data=data, metadata=resource)
+        return self._ask("put", StoredVersion, bucket=bucket, name=name, data=data, metadata=resource)
 
     def put_many(self, bucket: str, objects: Mapping[str, bytes]) -> None:
         """Put many objects by one order."""
-        self._order("put_many", None, bucket=bucket, objects=dict(objects))
+        self._tell("put_many", bucket=bucket, objects=dict(objects))
 
     def delete(self, bucket: str, name: str) -> None:
         """Delete an object, as another writer would."""
-        self._order("delete", None, bucket=bucket, name=name)
+        self._tell("delete", bucket=bucket, name=name)
 
     def synthesize(
         self,
@@ -188,7 +185,7 @@ class GCSServer:
         """Add `count` objects that take no memory; `size` may be several, one of which each object has."""
         sizes = [size] if isinstance(size, int) else list(size)
         order = {"bucket": bucket, "count": count, "style": style, "sizes": sizes, "prefix": prefix}
-        self._order("synthesize", None, **order, seed=seed, storage_class=storage_class)
+        self._tell("synthesize", **order, seed=seed, storage_class=storage_class)
 
     def seed_directory(self, bucket: str, directory: str | os.PathLike[str], *, prefix: str = "") -> tuple[int, int]:
         """Serve every file below `directory` from where it is; return how many they are, and their bytes.
@@ -196,59 +193,66 @@ class GCSServer:
         The files are hashed once, now; they must not change while they are served.
         """
         path = os.path.abspath(directory)
-        return self._order("seed_directory", tuple[int, int], bucket=bucket, directory=path, prefix=prefix)
+        return self._ask("seed_directory", tuple[int, int], bucket=bucket, directory=path, prefix=prefix)
 
     def fail(self, kind: FaultKind, **rule: Any) -> int:
         """Script a fault (`orders.FaultRule`) and return its identity, the index into `faults()`."""
-        return self._order("fail", int, kind=kind, **rule)
+        return self._ask("fail", int, kind=kind, **rule)
 
     def stop_failing(self, fault: int) -> None:
         """Stop a fault; its counts stay."""
-        self._order("stop_failing", None, fault=fault)
+        self._tell("stop_failing", fault=fault)
 
     def faults(self) -> list[FaultCount]:
         """Return for every fault how many requests met it and how many it really hit."""
-        return self._order("faults", list[FaultCount])
+        return self._ask("faults", list[FaultCount])
 
     def change_later(
         self, bucket: str, name: str, data: bytes | None, *, operation: str | None = None, after: int = 0
     ) -> None:
         """Overwrite an object, or delete it (`data` None), just before a later request (`orders.ChangeRule`)."""
-        self._order("change_later", None, bucket=bucket, name=name, data=data, operation=operation, after=after)
+        self._tell("change_later", bucket=bucket, name=name, data=data, operation=operation, after=after)
 
     def changes_made(self) -> int:
         """Return how many such changes were made."""
-        return self._order("changes_made", int)
+        return self._ask("changes_made", int)
 
     def requests(self) -> RequestCounters:
         """Return the counters of requests."""
-        return self._order("requests", RequestCounters)
+        return self._ask("requests", RequestCounters)
 
     def forget_requests(self) -> None:
         """Start counting and logging requests anew."""
-        self._order("forget_requests", None)
+        self._tell("forget_requests")
 
     def log(self, operation: str | None = None) -> list[RequestRecord]:
         """Return the last 20,000 requests, oldest first, of one operation or of all."""
-        return self._order("log", list[RequestRecord], operation=operation)
+        return self._ask("log", list[RequestRecord], operation=operation)
 
     def listing(self, bucket: str, prefix: str = "") -> ListingDigest:
         """Return what a complete listing contains, computed by the server from its own state."""
-        return self._order("listing", ListingDigest, bucket=bucket, prefix=prefix)
+        return self._ask("listing", ListingDigest, bucket=bucket, prefix=prefix)
 
     def names(self, bucket: str, prefix: str = "") -> list[str]:
         """Return the names of all live objects, in UTF-8 byte order."""
-        return self._order("names", list[str], bucket=bucket, prefix=prefix)
+        return self._ask("names", list[str], bucket=bucket, prefix=prefix)
 
     def find(self, bucket: str, name: str) -> StoredVersion | None:
         """Return the live version of an object, None if there is none."""
-        return self._order("find", StoredVersion | None, bucket=bucket, name=name)
+        found = self._ask("find", list[StoredVersion], bucket=bucket, name=name)
+        return found[0] if found else None
 
     def soft_deleted(self, bucket: str) -> list[StoredVersion]:
         """Return the versions that soft delete keeps, and bills."""
-        return self._order("soft_deleted", list[StoredVersion], bucket=bucket)
+        return self._ask("soft_deleted", list[StoredVersion], bucket=bucket)
 
-    def _order(self, command: str, result: Any, **arguments: Any) -> Any:
+    def _tell(self, command: str, **arguments: Any) -> None:
+        self._order(command, arguments)
+
+    def _ask(self, command: str, result: type[_T], **arguments: Any) -> _T:
+        return msgspec.msgpack.decode(self._order(command, arguments), type=result)
+
+    def _order(self, command: str, arguments: Mapping[str, Any]) -> bytes:
         body = msgspec.msgpack.encode(arguments)
         with self._lock:
             if not self.running:
@@ -263,12 +267,26 @@ class GCSServer:
             except (OSError, http.client.HTTPException) as error:
                 self._connection.close()
                 self._connection = None
-                raise GCSServerError(f"The embedded GCS server at {self._endpoint} broke off {command}: {error!r}") from error
+                raise GCSServerError(
+                    f"The embedded GCS server at {self._endpoint} broke off {command}: {error!r}"
+                ) from error
         if status != 200:
             raise GCSServerError(answer.decode("utf-8", "replace"))
-        return None if result is None else msgspec.msgpack.decode(answer, type=result)
+        return answer
+
+
+def _read_endpoint(process: subprocess.Popen[bytes]) -> str:
+    endpoint = process.stdout.readline().decode().strip() if process.stdout else ""
+    if not endpoint:
+        raise GCSServerError(
+            f"The embedded GCS server ended at its start with status {process.wait(_STOP_TIMEOUT_S)}; its standard "
+            "error says why. It needs the optional dependencies: pip install 'airflow-provider-dataflux[testing]'."
+        )
+    return endpoint
 
 
 def _lists(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings with sets and tuples as lists, which is what can be sent."""
-    return {key: list(value) if isinstance(value, set | frozenset | tuple) else value for key, value in settings.items()}
+    return {
+        key: list(value) if isinstance(value, set | frozenset | tuple) else value for key, value in settings.items()
+    }

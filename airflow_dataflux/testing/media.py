@@ -29,7 +29,8 @@ def media_answer(record: ObjectRecord, call: Call) -> Answer:
     if record.md5 is not None:
         hashes.append(f"md5={record.md5}")
     if record.encoded_gzip:
-        if "gzip" not in call.headers.get("Accept-Encoding", "") and "no-transform" not in headers.get("Cache-Control", ""):
+        accepted = "gzip" in call.headers.get("Accept-Encoding", "")
+        if not accepted and "no-transform" not in headers.get("Cache-Control", ""):
             return _decompressed(record, headers, tuple(hashes))
         headers["Content-Encoding"] = "gzip"
         headers["Vary"] = "Accept-Encoding"

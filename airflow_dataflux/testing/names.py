@@ -178,7 +178,7 @@ _SCRIPTS = (
     ("Данные/изображение-", 0x06F0),
     ("データ/画像-", 0xFF10),  # full-width digits, three bytes
     ("\uff21\uff22/", 0xFF10),  # behind the surrogates in UTF-8, but before the next ones in UTF-16 order
-    ("𝒟𝒶𝓉𝒶/", 0x1D7CE),  # mathematical bold digits, four bytes
+    ("\U0001d49f\U0001d4b6/", 0x1D7CE),  # mathematical script and bold digits, four bytes
     ("🎈/", 0x1D7CE),
 )
 

@@ -207,8 +207,8 @@ class ListingDigest(msgspec.Struct, kw_only=True, frozen=True):
 
     Attributes:
         count, total_bytes: objects, and the sum of their sizes.
-        names_sha256: over `name \\n` of each object.
-        versions_sha256: over `name \\n generation \\n` of each object.
+        names_sha256: over the name and a line feed of each object.
+        versions_sha256: over the name, a line feed, the generation and a line feed of each object.
         first, last: names; None if there are no objects.
     """
 

@@ -1,4 +1,4 @@
-"""The way of a request through the server, in this order:
+"""The way of a request through the server.
 
 1. its body is read (as slowly as the modelled bandwidth);
 2. the caller's token is checked (401), the path is understood (404), the faults for it are chosen;

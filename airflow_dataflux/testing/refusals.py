@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import msgspec
 
 
-class Refusal(Exception):
+class Refusal(Exception):  # noqa: N818 - an answer, not an error of this program
     """A request that is answered with an error."""
 
     def __init__(self, status: int, reason: str, message: str, *, headers: Mapping[str, str] | None = None) -> None:

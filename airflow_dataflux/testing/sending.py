@@ -44,7 +44,8 @@ async def send(request: web.BaseRequest, answer: Answer, fault: ActiveFault | No
     """Send an answer."""
     body_fault = fault if fault is not None and fault.rule.kind in BODY_FAULTS and answer.length else None
     slow = timing.transfer_s(answer.length) > 0
-    if body_fault is None and not slow and answer.length <= _AT_ONCE_BYTES and "Transfer-Encoding" not in answer.headers:
+    whole = answer.length <= _AT_ONCE_BYTES and "Transfer-Encoding" not in answer.headers
+    if whole and body_fault is None and not slow:
         body = answer.body if answer.content is None else b"".join(_pieces(answer))
         response = web.Response(status=answer.status, body=body)
         _set_headers(response, answer)

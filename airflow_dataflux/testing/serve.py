@@ -11,7 +11,7 @@ import contextlib
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from aiohttp import web
 
@@ -39,7 +39,7 @@ class ServeOptions:
     port: int = 0
     until_stdin_ends: bool = False
     announce: Callable[[str], None]
-    prepare: list[Callable[[Pipeline], None]] = field(default_factory=list)
+    prepare: Callable[[Pipeline], None]
 
 
 async def serve(options: ServeOptions) -> None:
@@ -52,7 +52,7 @@ async def serve(options: ServeOptions) -> None:
         await _watch_stdin(loop, stop)
     dispatcher = _Dispatcher()
     server = web.Server(
-        dispatcher.handle,  # type: ignore[arg-type]
+        dispatcher.handle,
         access_log=None,
         auto_decompress=False,
         keepalive_timeout=3600.0,
@@ -63,8 +63,7 @@ async def serve(options: ServeOptions) -> None:
     host, port = listener.sockets[0].getsockname()[:2]
     endpoint = f"http://{host}:{port}"
     dispatcher.open(Pipeline(endpoint), server)
-    for prepare in options.prepare:
-        prepare(dispatcher.pipeline)
+    options.prepare(dispatcher.pipeline)
     options.announce(endpoint)
     await stop.wait()
     listener.close()

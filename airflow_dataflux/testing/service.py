@@ -59,7 +59,8 @@ class Service:
     def create_bucket(self, name: str, settings: BucketSettings) -> Bucket:
         """Make a bucket. Raises Refusal (409) if there is one of that name."""
         if name in self.buckets:
-            raise Refusal(409, "conflict", "Your previous request to create the named bucket succeeded and you already own it.")
+            message = "Your previous request to create the named bucket succeeded and you already own it."
+            raise Refusal(409, "conflict", message)
         bucket = self.buckets[name] = Bucket(name, settings)
         return bucket
 

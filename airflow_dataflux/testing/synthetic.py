@@ -87,7 +87,7 @@ class SyntheticRange:
 
     def size_of(self, index: int) -> int:
         """Return the size of one object."""
-        return self.order.sizes[_size_choice(index, len(self.order.sizes))]
+        return self.order.sizes[int(_size_choice(index, len(self.order.sizes)))]
 
     def total_bytes(self, start: int, end: int) -> int:
         """Return the sum of the sizes of `[start, end)`."""
@@ -118,7 +118,7 @@ class SyntheticRange:
         return self._encode(start, end, id(projection), projection)[:-1]
 
     def lines(self, start: int, end: int, *, generations: bool) -> bytes:
-        """Return `name \\n` or `name \\n generation \\n` of `[start, end)`, what digests are computed over."""
+        """Return the lines that digests are computed over: the name, and the generation, of `[start, end)`."""
         return self._encode(start, end, -2 if generations else -1, None)
 
     def _encode(self, start: int, end: int, key: int, projection: Projection) -> bytes:
@@ -230,7 +230,7 @@ class _Checksums:
         value = self._bases[choice]
         for position, byte in enumerate(_tail(index, self._seed)[:tail_bytes]):
             value ^= tables[TAIL_BYTES - tail_bytes + position][byte]
-        return value
+        return int(value)
 
     def values(self, indices: Indices) -> npt.NDArray[np.int64]:
         """Return many checksums."""

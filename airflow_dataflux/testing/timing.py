@@ -16,7 +16,7 @@ class Timing:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._random = random.Random(settings.seed)
+        self._random = random.Random(settings.seed)  # noqa: S311 - chance that can be repeated
 
     def latency_s(self, operation: str, *, rows: int = 0, sources: int = 0, calls: int = 0) -> float:
         """Return how long until the first byte of an answer."""

@@ -169,7 +169,10 @@ def new_object(
 
 
 def _check_hashes(record: ObjectRecord, metadata: Mapping[str, Any], headers: Mapping[str, str]) -> None:
-    stated = {"crc32c": metadata.get("crc32c"), "md5": metadata.get("md5Hash") or headers.get("Content-MD5")}
+    stated: dict[str, Any] = {
+        "crc32c": metadata.get("crc32c"),
+        "md5": metadata.get("md5Hash") or headers.get("Content-MD5"),
+    }
     for each in headers.get("X-Goog-Hash", "").split(","):
         kind, _, value = each.strip().partition("=")
         if kind in stated and value:
