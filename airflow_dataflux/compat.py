@@ -1,0 +1,87 @@
+"""The only module that knows Airflow's versions: 2.11 and 3.x behind one set of names.
+
+Most names are those of `airflow.providers.common.compat.sdk`, which resolves each on first use, so that a DAG file
+pays only for what it needs. What is written out here is what that package does not cover.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    AirflowFailException,
+    AirflowNotFoundException,
+    AirflowSkipException,
+    Asset,
+    AssetAlias,
+    BaseHook,
+    BaseOperator,
+    BaseOperatorLink,
+    Stats,
+    XCom,
+    conf,
+    get_current_context,
+    get_hook_lineage_collector,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow.providers.common.compat.sdk import Context as Context
+    from airflow.providers.common.compat.sdk import TaskInstanceKey as TaskInstanceKey
+
+__all__ = [
+    "AirflowException",
+    "AirflowFailException",
+    "AirflowNotFoundException",
+    "AirflowSkipException",
+    "Asset",
+    "AssetAlias",
+    "BaseHook",
+    "BaseOperator",
+    "BaseOperatorLink",
+    "XCom",
+    "count_metric",
+    "daily_data_intervals",
+    "get_hook_lineage_collector",
+    "google_credentials",
+    "max_map_length",
+    "running_context",
+]
+
+
+def max_map_length() -> int:
+    """Return how many instances this deployment lets one mapped task have."""
+    return int(conf.getint("core", "max_map_length", fallback=1024))
+
+
+def count_metric(name: str, value: int) -> None:
+    """Add to a counter of this deployment's metrics; nothing happens where none are collected."""
+    Stats.incr(name, value)
+
+
+def running_context() -> Context | None:
+    """Return the context of the task that runs in this process, None outside a task."""
+    try:
+        return get_current_context()
+    except (RuntimeError, AirflowException):  # 3.x and 2.11 in turn
+        return None
+
+
+def google_credentials(gcp_conn_id: str, impersonation_chain: str | Sequence[str] | None) -> Any:
+    """Return the google.auth credentials of an Airflow connection. This imports the Google provider: a second."""
+    from airflow.providers.google.common.hooks.base_google import GoogleBaseHook
+
+    return GoogleBaseHook(gcp_conn_id=gcp_conn_id, impersonation_chain=impersonation_chain).get_credentials()
+
+
+def daily_data_intervals() -> Any:
+    """Return a timetable of whole UTC days. In 3.x the string "@daily" has no data intervals any more."""
+    try:
+        from airflow import sdk
+    except ImportError:
+        from airflow.timetables import interval
+
+        return interval.CronDataIntervalTimetable("0 0 * * *", timezone="UTC")
+    return sdk.CronDataIntervalTimetable("0 0 * * *", timezone="UTC")

@@ -1,0 +1,160 @@
+"""ComposeDownloadOperator: a manifest in, verified files on local disk out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow_dataflux.core.config import DEFAULT_COMPOSITE_PREFIX, DEFAULT_MAX_COMPOSITE_BYTES
+from airflow_dataflux.failures import airflow_outcomes
+from airflow_dataflux.links.storage import (
+    BucketLink,
+    ManifestLink,
+    ReceiptLink,
+    bucket_address,
+    file_address,
+)
+from airflow_dataflux.operators.dataflux import DatafluxOperator
+from airflow_dataflux.operators.events import announce, record_metrics
+
+if TYPE_CHECKING:
+    from airflow_dataflux.compat import Context
+    from airflow_dataflux.core.config import OnChangedObject, Strategy
+    from airflow_dataflux.core.manifest import Manifest
+
+
+class ComposeDownloadOperator(DatafluxOperator):
+    """Put the objects of a manifest on the worker's disk, each verified by size and crc32c and published whole.
+
+    Fetches only what is not there yet. Many small objects are composed into temporary ones by Cloud Storage and read
+    with one request; the temporary objects are deleted in every way out.
+
+    Returns a receipt summary, a small dictionary; the receipt itself lies beside the files. The files are on the disk
+    of the worker that ran this task (`hostname` in the summary), and nowhere else unless that disk is shared.
+    Mapped over shards, ``map_index_template="{{ shard_label }}"`` names the instances.
+
+    :param manifest: manifest reference or shard reference (the return value of :class:`FastListOperator`), or the
+        URI of a manifest. (templated)
+    :param destination: absolute local directory. (templated)
+    :param strategy: "auto" chooses for each group of objects, "compose" and "direct" force one way where it is
+        possible. (templated)
+    :param max_composite_bytes: no temporary object is larger. (templated)
+    :param composite_prefix: where temporary objects are named in the bucket of the data; ends in ``/``. (templated)
+    :param strip_prefix: removed from the front of each object's name to make its path. (templated)
+    :param delete_extraneous: remove files that an earlier staging put there and this manifest lacks. (templated)
+    :param on_changed_object: an object that was overwritten or deleted since the listing: "fail" names it, "skip"
+        leaves it out and counts it. (templated)
+    :param max_in_flight: requests in flight, over all workers; None chooses. (templated)
+    :param workers: worker processes; None uses the usable cores. (templated)
+    :param dry_run: plan and estimate, move nothing. (templated)
+    """
+
+    template_fields: Sequence[str] = (
+        "manifest",
+        "destination",
+        "strategy",
+        "max_composite_bytes",
+        "composite_prefix",
+        "strip_prefix",
+        "delete_extraneous",
+        "on_changed_object",
+        "max_in_flight",
+        "workers",
+        "is_dry_run",
+        *DatafluxOperator.template_fields,
+    )
+    template_fields_renderers = {"manifest": "json"}  # noqa: RUF012 - Airflow's own declaration
+    operator_extra_links = (BucketLink(), ManifestLink(), ReceiptLink())
+
+    def __init__(
+        self,
+        *,
+        manifest: Mapping[str, Any] | str,
+        destination: str,
+        strategy: Strategy = "auto",
+        max_composite_bytes: int | str = DEFAULT_MAX_COMPOSITE_BYTES,
+        composite_prefix: str = DEFAULT_COMPOSITE_PREFIX,
+        strip_prefix: str = "",
+        delete_extraneous: bool | str = False,
+        on_changed_object: OnChangedObject = "fail",
+        max_in_flight: int | str | None = None,
+        workers: int | str | None = None,
+        dry_run: bool | str = False,
+        user_project: str | None = None,
+        gcp_conn_id: str = "google_cloud_default",
+        impersonation_chain: str | Sequence[str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            user_project=user_project, gcp_conn_id=gcp_conn_id, impersonation_chain=impersonation_chain, **kwargs
+        )
+        self.manifest = manifest
+        self.destination = destination
+        self.strategy = strategy
+        self.max_composite_bytes = max_composite_bytes
+        self.composite_prefix = composite_prefix
+        self.strip_prefix = strip_prefix
+        self.delete_extraneous = delete_extraneous
+        self.on_changed_object = on_changed_object
+        self.max_in_flight = max_in_flight
+        self.workers = workers
+        self.is_dry_run = dry_run  # `dry_run` is a method of every operator
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Stage, and return the receipt's summary."""
+        with airflow_outcomes():
+            hook = self.open_hook()
+            manifest = hook.open_manifest(self.manifest, user_project=self.user_project)
+            self._push_links(context, manifest)
+            label = shard_label(manifest.reference())
+            context["shard_label"] = label  # type: ignore[typeddict-unknown-key]  # for map_index_template
+            self.log.info("Staging %s of gs://%s to %s", label, manifest.bucket, self.destination)
+            receipt = hook.stage(
+                manifest,
+                self.destination,
+                strategy=self.strategy,
+                max_composite_bytes=self.max_composite_bytes,
+                composite_prefix=self.composite_prefix,
+                strip_prefix=self.strip_prefix,
+                delete_extraneous=self.delete_extraneous,
+                on_changed_object=self.on_changed_object,
+                max_in_flight=self.max_in_flight,
+                workers=self.workers,
+                dry_run=self.is_dry_run,
+                user_project=self.user_project,
+            )
+            summary: dict[str, Any] = receipt.summary()
+        # What "changed" means for an alias: files were fetched or removed.
+        changed = bool(summary["downloaded"] or summary["deleted"])
+        keys = ("fingerprint", "object_count", "total_bytes", "hostname", "destination")
+        announce(
+            context,
+            self.outlets,
+            uri=f"file://{self.destination}",
+            extra={key: summary[key] for key in keys},
+            changed=changed,
+        )
+        record_metrics("staging", summary)
+        return summary
+
+    def _push_links(self, context: Context, manifest: Manifest) -> None:
+        BucketLink().push(context, bucket_address(manifest.bucket, manifest.prefixes[0]))
+        if manifest.uri is not None:
+            ManifestLink().push(context, file_address(manifest.uri, "manifest.json"))
+
+
+def shard_label(reference: Mapping[str, Any]) -> str:
+    """Return a few words for a person: which shard of how many, how many objects, how much data."""
+    shard = reference.get("shard")
+    part = f"shard {shard['index'] + 1} of {shard['count']}: " if shard else ""
+    figures = shard or reference
+    return f"{part}{figures['object_count']:,} objects, {_readable(figures['total_bytes'])}"
+
+
+def _readable(size_bytes: int) -> str:
+    size = float(size_bytes)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"

@@ -1,0 +1,226 @@
+"""FastListOperator: a bucket in, a manifest reference out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, get_args
+
+from airflow_dataflux.compat import AirflowFailException, AirflowSkipException, max_map_length
+from airflow_dataflux.core.errors import InvalidRequestError
+from airflow_dataflux.failures import airflow_outcomes
+from airflow_dataflux.links.storage import BucketLink, ManifestLink, bucket_address, file_address
+from airflow_dataflux.operators.choices import OnEmpty, OnUnchanged, checked_choice
+from airflow_dataflux.operators.dataflux import DatafluxOperator
+from airflow_dataflux.operators.events import announce, record_metrics
+
+if TYPE_CHECKING:
+    from airflow_dataflux.compat import Context
+    from airflow_dataflux.core.manifest import Manifest
+    from airflow_dataflux.hooks.dataflux import DatafluxHook
+
+
+class FastListOperator(DatafluxOperator):
+    """List a bucket into a manifest: every object once, sorted by name, pinned by generation.
+
+    Returns a manifest reference, a small dictionary that :class:`ComposeDownloadOperator` takes as its `manifest`.
+    With `shards` or `shard_bytes` it returns a list of shard references to ``.expand()`` over, and leaves the whole
+    reference under the XCom key ``manifest``; an empty listing returns an empty list, and Airflow skips what is mapped
+    over it.
+
+    :param bucket: bare name of the bucket. (templated)
+    :param prefix: prefix of the object names, or a list of prefixes; overlapping ones are listed once. (templated)
+    :param match_glob: Cloud Storage glob, evaluated by the server. (templated)
+    :param storage_classes: storage classes to keep, a list or one text with commas; None keeps all. (templated)
+    :param updated_after: only objects changed at this time or later: a datetime or ISO 8601. (templated)
+    :param updated_before: only objects changed before this time. (templated)
+    :param min_bytes: smallest size to keep, inclusive. (templated)
+    :param max_bytes: largest size to keep, inclusive. (templated)
+    :param include_placeholders: keep zero-byte objects whose name ends in ``/``. (templated)
+    :param manifest_uri: directory of the manifest, ``gs://``, ``file://`` or any fsspec URI; it is replaced if it
+        exists. None keeps the listing in XCom, for a few thousand objects at most. (templated)
+    :param seed_manifest: reference or URI of an earlier manifest of the same data, which makes the listing faster; one
+        that does not exist (yet) is no error. (templated)
+    :param shards: return this many shard references, or fewer: a shard is never empty. (templated)
+    :param shard_bytes: return shard references of about this many bytes each. (templated)
+    :param on_unchanged: "skip" skips this task where the listing equals `seed_manifest`, "continue" does not.
+        (templated)
+    :param on_empty: what an empty listing means: "continue" returns it, "skip" skips this task, "fail" fails it without
+        a retry. (templated)
+    :param workers: worker processes; None uses the usable cores. (templated)
+    :param streams: list requests in flight, over all workers. (templated)
+    """
+
+    template_fields: Sequence[str] = (
+        "bucket",
+        "prefix",
+        "match_glob",
+        "storage_classes",
+        "updated_after",
+        "updated_before",
+        "min_bytes",
+        "max_bytes",
+        "include_placeholders",
+        "manifest_uri",
+        "seed_manifest",
+        "shards",
+        "shard_bytes",
+        "on_unchanged",
+        "on_empty",
+        "workers",
+        "streams",
+        *DatafluxOperator.template_fields,
+    )
+    template_fields_renderers = {"prefix": "json", "seed_manifest": "json", "storage_classes": "json"}  # noqa: RUF012 - Airflow's own declaration
+    operator_extra_links = (BucketLink(), ManifestLink())
+
+    def __init__(
+        self,
+        *,
+        bucket: str,
+        prefix: str | Sequence[str] = "",
+        match_glob: str | None = None,
+        storage_classes: str | Sequence[str] | None = None,
+        updated_after: datetime | str | None = None,
+        updated_before: datetime | str | None = None,
+        min_bytes: int | str | None = None,
+        max_bytes: int | str | None = None,
+        include_placeholders: bool | str = False,
+        manifest_uri: str | None = None,
+        seed_manifest: Mapping[str, Any] | str | None = None,
+        shards: int | str | None = None,
+        shard_bytes: int | str | None = None,
+        on_unchanged: OnUnchanged = "continue",
+        on_empty: OnEmpty = "continue",
+        workers: int | str | None = None,
+        streams: int | str | None = None,
+        user_project: str | None = None,
+        gcp_conn_id: str = "google_cloud_default",
+        impersonation_chain: str | Sequence[str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            user_project=user_project, gcp_conn_id=gcp_conn_id, impersonation_chain=impersonation_chain, **kwargs
+        )
+        self.bucket = bucket
+        self.prefix = prefix
+        self.match_glob = match_glob
+        self.storage_classes = storage_classes
+        self.updated_after = updated_after
+        self.updated_before = updated_before
+        self.min_bytes = min_bytes
+        self.max_bytes = max_bytes
+        self.include_placeholders = include_placeholders
+        self.manifest_uri = manifest_uri
+        self.seed_manifest = seed_manifest
+        self.shards = shards
+        self.shard_bytes = shard_bytes
+        self.on_unchanged = on_unchanged
+        self.on_empty = on_empty
+        self.workers = workers
+        self.streams = streams
+
+    def execute(self, context: Context) -> dict[str, Any] | list[dict[str, Any]]:
+        """List, and return the reference or the shard references."""
+        with airflow_outcomes():
+            division = self._division()
+            on_empty = checked_choice("on_empty", self.on_empty, get_args(OnEmpty))
+            hook = self.open_hook()
+            self._push_links(context)
+            before = self._earlier_fingerprint(hook)
+            manifest = self._list(hook)
+            changed = manifest.fingerprint != before
+            if not len(manifest) and on_empty == "skip":
+                raise AirflowSkipException(f"There is nothing in gs://{self.bucket} that this listing asks for.")
+            if not len(manifest) and on_empty == "fail":
+                raise AirflowFailException(
+                    f"There is nothing in gs://{self.bucket} that this listing asks for (prefix {self.prefix!r}), and "
+                    'on_empty is "fail". Check prefix and filters, or set on_empty="continue".'
+                )
+            if not changed and self.on_unchanged == "skip":
+                raise AirflowSkipException(f"Nothing changed since the earlier manifest ({before}).")
+            return self._publish(context, manifest, division, changed=changed)
+
+    def _list(self, hook: DatafluxHook) -> Manifest:
+        return hook.fast_list(
+            self.bucket,
+            self.prefix,
+            match_glob=self.match_glob,
+            storage_classes=self.storage_classes,
+            updated_after=self.updated_after,
+            updated_before=self.updated_before,
+            min_bytes=self.min_bytes,
+            max_bytes=self.max_bytes,
+            include_placeholders=self.include_placeholders,
+            manifest_uri=self.manifest_uri,
+            seed_manifest=self.seed_manifest,
+            workers=self.workers,
+            streams=self.streams,
+            user_project=self.user_project,
+        )
+
+    def _division(self) -> tuple[int | None, int | None]:
+        """Return (shards, shard_bytes), of which one at most is set."""
+        from airflow_dataflux.hooks import parameters
+
+        count = parameters.positive_count(self.shards, "shards")
+        size_bytes = parameters.positive_count(self.shard_bytes, "shard_bytes")
+        if count is not None and size_bytes is not None:
+            raise InvalidRequestError(
+                f"shards={count} and shard_bytes={size_bytes} were both given: set the number of shards or their size."
+            )
+        if count is not None and count > max_map_length():
+            # Airflow itself would fail this task too, but after all of its work.
+            raise InvalidRequestError(
+                f"shards={count} is more than this deployment maps one task over ({max_map_length()}): ask for fewer, "
+                "or raise [core] max_map_length."
+            )
+        return count, size_bytes
+
+    def _earlier_fingerprint(self, hook: DatafluxHook) -> str | None:
+        if (
+            checked_choice("on_unchanged", self.on_unchanged, get_args(OnUnchanged)) == "skip"
+            and self.seed_manifest is None
+        ):
+            raise InvalidRequestError('on_unchanged="skip" compares with an earlier listing: give it as seed_manifest.')
+        # Read before the listing, which may replace the very manifest that seeds it.
+        earlier = hook.find_manifest(self.seed_manifest, user_project=self.user_project)
+        return earlier.fingerprint if earlier else None
+
+    def _push_links(self, context: Context) -> None:
+        from airflow_dataflux.hooks import parameters
+
+        BucketLink().push(context, bucket_address(self.bucket, parameters.prefixes(self.prefix)[0]))
+        uri = parameters.optional_text(self.manifest_uri, "manifest_uri")
+        if uri is not None:
+            ManifestLink().push(context, file_address(uri, "manifest.json"))
+
+    def _publish(
+        self, context: Context, manifest: Manifest, division: tuple[int | None, int | None], *, changed: bool
+    ) -> dict[str, Any] | list[dict[str, Any]]:
+        reference = manifest.reference()
+        figures = {"objects": len(manifest), "bytes": manifest.total_bytes}
+        announce(
+            context,
+            self.outlets,
+            uri=f"gs://{manifest.bucket}/{manifest.prefixes[0]}",
+            extra={"fingerprint": manifest.fingerprint, "manifest_uri": manifest.uri, **figures},
+            changed=changed,
+        )
+        record_metrics("listing", {**figures, **reference["stats"]})
+        shards = _divided(manifest, *division)
+        if shards is None:
+            return reference
+        context["ti"].xcom_push(key="manifest", value=reference)
+        return [shard.reference() for shard in shards]
+
+
+def _divided(manifest: Manifest, count: int | None, size_bytes: int | None) -> list[Manifest] | None:
+    if count is not None:
+        return manifest.shards(count)
+    if size_bytes is None:
+        return None
+    # Larger shards rather than a failure after the work is done.
+    smallest_bytes = -(-manifest.total_bytes // max_map_length())
+    shards = manifest.shards_of(max(size_bytes, smallest_bytes))
+    return shards if len(shards) <= max_map_length() else manifest.shards(max_map_length())

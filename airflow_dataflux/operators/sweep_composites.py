@@ -1,0 +1,92 @@
+"""SweepCompositesOperator: removes the temporary objects that a killed run left."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow_dataflux.compat import AirflowException
+from airflow_dataflux.core.config import DEFAULT_COMPOSITE_PREFIX
+from airflow_dataflux.failures import airflow_outcomes
+from airflow_dataflux.links.storage import BucketLink, bucket_address
+from airflow_dataflux.operators.dataflux import DatafluxOperator
+from airflow_dataflux.operators.events import record_metrics
+
+if TYPE_CHECKING:
+    from airflow_dataflux.compat import Context
+
+_NAMED = 20
+"""How many names a log line or an error lists."""
+
+
+class SweepCompositesOperator(DatafluxOperator):
+    """Delete leftovers: composites that outlived their run, as after a SIGKILL.
+
+    Deletes only what a staging of this package made: the name's pattern and the custom metadata must both match.
+    Returns a dictionary with ``found``, ``deleted`` and ``failures``.
+
+    :param bucket: bare name of the bucket. (templated)
+    :param composite_prefix: where the stagings name their temporary objects. (templated)
+    :param older_than: leave younger ones alone, whose run may still be at work: a timedelta, or seconds. (templated)
+    :param dry_run: only count. (templated)
+    """
+
+    template_fields: Sequence[str] = (
+        "bucket",
+        "composite_prefix",
+        "older_than",
+        "is_dry_run",
+        *DatafluxOperator.template_fields,
+    )
+    operator_extra_links = (BucketLink(),)
+
+    def __init__(
+        self,
+        *,
+        bucket: str,
+        composite_prefix: str = DEFAULT_COMPOSITE_PREFIX,
+        older_than: timedelta | int | str = timedelta(days=1),
+        dry_run: bool | str = False,
+        user_project: str | None = None,
+        gcp_conn_id: str = "google_cloud_default",
+        impersonation_chain: str | Sequence[str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            user_project=user_project, gcp_conn_id=gcp_conn_id, impersonation_chain=impersonation_chain, **kwargs
+        )
+        self.bucket = bucket
+        self.composite_prefix = composite_prefix
+        self.older_than = older_than
+        self.is_dry_run = dry_run  # `dry_run` is a method of every operator
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Sweep, and return what was found and deleted. Fails, with a retry, if something could not be deleted."""
+        with airflow_outcomes():
+            hook = self.open_hook()
+            BucketLink().push(context, bucket_address(self.bucket, self.composite_prefix))
+            result = hook.sweep(
+                self.bucket,
+                composite_prefix=self.composite_prefix,
+                older_than=self.older_than,
+                dry_run=self.is_dry_run,
+                user_project=self.user_project,
+            )
+            names = [failure.version.name for failure in result.failures]
+            summary: dict[str, Any] = {
+                "bucket": self.bucket,
+                "found": len(result.found),
+                "deleted": result.deleted,
+                "failures": names[:_NAMED],
+            }
+            self.log.info(
+                "Found %d leftovers and deleted %d: %s", len(result.found), result.deleted, list(result.found[:_NAMED])
+            )
+            record_metrics("sweep", summary)
+            if result.failures:
+                raise AirflowException(
+                    f"{len(names)} of {len(result.found)} leftovers below gs://{self.bucket}/{self.composite_prefix} "
+                    f"could not be deleted, the first because {result.failures[0].reason}: {', '.join(names[:_NAMED])}."
+                )
+            return summary
