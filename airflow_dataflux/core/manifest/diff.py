@@ -1,8 +1,8 @@
 """What changed between two manifests: a streaming merge of two sorted sequences.
 
-Both sides are read once per pass, window by window; a window is a row group of either side, cut at the smaller of the two
-last names, and compared in Arrow. Memory is two row groups, whatever the size. Manifests with the same fingerprint are
-not read at all.
+Both sides are read once per pass, window by window; a window is a row group of either side, cut at the smaller of the
+two last names, and compared in Arrow. Memory is two row groups, whatever the size. Manifests with the same fingerprint
+are not read at all.
 """
 
 from __future__ import annotations

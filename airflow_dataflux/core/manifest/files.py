@@ -2,8 +2,8 @@
 
 Guarantees: a file appears whole or not at all (temporary file and rename locally, one upload on object stores);
 writing creates missing directories; reading what is not there raises FileNotFoundError for every scheme, and deleting
-it is success. Assumptions: files are small (a part is about a MiB), so they are read and written in one piece; nothing is
-synced to the platter, because a damaged part is found when it is read (its hash is in the index). Thread-safe.
+it is success. Assumptions: files are small (a part is about a MiB), so they are read and written in one piece; nothing
+is synced to the platter, because a damaged part is found when it is read (its hash is in the index). Thread-safe.
 
 `gs://` goes through the Store, so that credentials, retries, pacing and `user_project` are the ones of the listing.
 """
@@ -13,25 +13,16 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import threading
-import weakref
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
-from airflow_dataflux.core.errors import (
-    InvalidRequestError,
-    ManifestError,
-    ObjectNotFoundError,
-    PermissionDeniedError,
-)
-from airflow_dataflux.core.gcs.store import ObjectVersion, PageRequest, Store
+from airflow_dataflux.core.errors import InvalidRequestError, ManifestError
+from airflow_dataflux.core.gcs.store import Store
+from airflow_dataflux.core.manifest.bucketfiles import BucketFiles
 from airflow_dataflux.core.manifest.location import Location, parse_location
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
-
-_WRITE_PERMISSIONS = ("storage.objects.create", "storage.objects.delete", "storage.objects.get")
-"""Creating and reading parts, and replacing an earlier manifest."""
 
 
 class _Backend(Protocol):
@@ -53,7 +44,7 @@ class ManifestFiles:
     def __init__(self, store: Store | None = None) -> None:
         self._local = _LocalFiles()
         self._other = _OtherFiles()
-        self._bucket = _BucketFiles(store)
+        self._bucket = BucketFiles(store)
 
     def read(self, uri: str) -> bytes:
         """Return the whole content (gs: two class B requests). Raises FileNotFoundError, or what the place raises."""
@@ -84,7 +75,9 @@ class ManifestFiles:
         self._backend(location).check_writable(location)
 
     def _backend(self, location: Location) -> _Backend:
-        return {"file": self._local, "gs": self._bucket}.get(location.scheme, self._other)
+        if location.scheme == "file":
+            return self._local
+        return self._bucket if location.scheme == "gs" else self._other
 
 
 class _LocalFiles:
@@ -140,89 +133,6 @@ class _LocalFiles:
         self.delete(probe)
 
 
-class _BucketFiles:
-    """Objects of a bucket, through the Store."""
-
-    def __init__(self, store: Store | None) -> None:
-        self._given = store
-        self._lock = threading.Lock()
-
-    @property
-    def _store(self) -> Store:
-        with self._lock:
-            if self._given is None:
-                from airflow_dataflux.core.gcs.auth import default_store_config, default_tokens
-                from airflow_dataflux.core.gcs.client import open_store
-
-                self._given = open_store(default_store_config(), default_tokens(), connections=4)
-                weakref.finalize(self, self._given.close)
-            return self._given
-
-    def read(self, location: Location) -> bytes:
-        for attempt in (1, 2):
-            try:
-                return self._read_once(location)
-            except ObjectNotFoundError as error:
-                # 1. stat saw a generation; 2. a writer replaced the object; 3. that generation is gone: look once more.
-                if attempt == 2:
-                    raise FileNotFoundError(f"There is no object {location.uri}.") from error
-        raise FileNotFoundError(location.uri)  # pragma: no cover - the loop always returns or raises
-
-    def _read_once(self, location: Location) -> bytes:
-        store = self._store
-        row = store.stat(location.bucket, location.path).row
-        data = bytearray(row.size)
-        received = 0
-        with store.read(location.bucket, ObjectVersion(name=row.name, generation=row.generation)) as body:
-            while received < row.size:
-                count = body.readinto(memoryview(data)[received:])
-                if not count:
-                    break
-                received += count
-        if received != row.size:
-            raise ManifestError(
-                f"Reading {location.uri} ended after {received} of {row.size} bytes. Try again.", uri=location.uri
-            )
-        return bytes(data)
-
-    def write(self, location: Location, data: bytes) -> None:
-        kind = "application/json" if location.path.endswith(".json") else "application/vnd.apache.parquet"
-        self._store.upload(location.bucket, location.path, data, content_type=kind)
-
-    def delete(self, location: Location) -> None:
-        store = self._store
-        try:
-            row = store.stat(location.bucket, location.path).row
-        except ObjectNotFoundError:
-            return
-        store.delete(location.bucket, ObjectVersion(name=row.name, generation=row.generation))
-
-    def names(self, location: Location) -> Iterator[str]:
-        prefix = location.path + "/" if location.path else ""
-        request = PageRequest(prefix=prefix)
-        while True:
-            page = self._store.list_page(location.bucket, request)
-            for name in page.rows.column("name").to_pylist():
-                if "/" not in name[len(prefix) :]:
-                    yield name[len(prefix) :]
-            if page.next_page_token is None:
-                return
-            request = PageRequest(prefix=prefix, page_token=page.next_page_token)
-
-    def check_writable(self, location: Location) -> None:
-        held = self._store.test_permissions(location.bucket, _WRITE_PERMISSIONS)
-        missing = [permission for permission in _WRITE_PERMISSIONS if permission not in held]
-        if missing:
-            raise PermissionDeniedError(
-                f"Cannot write a manifest to {location.uri}: the caller lacks {', '.join(missing)} on gs://{location.bucket}. "
-                "Grant them (roles/storage.objectUser has all), or choose another manifest_uri.",
-                operation="test_permissions",
-                resource=f"gs://{location.bucket}",
-                status=403,
-                reason="missing permission",
-            )
-
-
 class _OtherFiles:
     """Any other scheme, through fsspec and the package it names for the scheme."""
 
@@ -232,12 +142,17 @@ class _OtherFiles:
             return bytes(files.cat_file(path))
         except FileNotFoundError as error:
             raise FileNotFoundError(f"There is no file {location.uri}.") from error
+        except OSError as error:
+            raise ManifestError(f"Cannot read {location.uri}: {error}.", uri=location.uri) from error
 
     def write(self, location: Location, data: bytes) -> None:
         files, path = self._open(location)
-        with contextlib.suppress(NotImplementedError):
-            files.makedirs(path.rpartition("/")[0], exist_ok=True)
-        files.pipe_file(path, data)
+        try:
+            with contextlib.suppress(NotImplementedError):
+                files.makedirs(path.rpartition("/")[0], exist_ok=True)
+            files.pipe_file(path, data)
+        except OSError as error:
+            raise ManifestError(f"Cannot write {location.uri}: {error}.", uri=location.uri) from error
 
     def delete(self, location: Location) -> None:
         files, path = self._open(location)
@@ -254,11 +169,8 @@ class _OtherFiles:
 
     def check_writable(self, location: Location) -> None:
         probe = parse_location(f"{location.uri}/.writable-{secrets.token_hex(6)}")
-        try:
-            self.write(probe, b"")
-            self.delete(probe)
-        except OSError as error:
-            raise ManifestError(f"Cannot write a manifest to {location.uri}: {error}.", uri=location.uri) from error
+        self.write(probe, b"")
+        self.delete(probe)
 
     def _open(self, location: Location) -> tuple[AbstractFileSystem, str]:
         from fsspec.core import url_to_fs
@@ -267,8 +179,8 @@ class _OtherFiles:
             found: tuple[Any, str] = url_to_fs(location.uri)
         except (ValueError, ImportError) as error:
             raise InvalidRequestError(
-                f"{location.uri!r}: no file system answers to {location.scheme}:// ({error}). Install the fsspec package "
-                "for it on every worker, or use gs:// or file://.",
+                f"{location.uri!r}: no file system answers to {location.scheme}:// ({error}). Install the fsspec "
+                "package for it on every worker, or use gs:// or file://.",
                 uri=location.uri,
             ) from error
         return found

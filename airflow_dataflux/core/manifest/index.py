@@ -126,8 +126,8 @@ def read_index(files: ManifestFiles, uri: str) -> Index:
         data = files.read(index_uri)
     except FileNotFoundError as error:
         raise ManifestNotFoundError(
-            f"There is no manifest at {uri}: {index_uri} does not exist. Check the URI, that the listing that writes it "
-            "has succeeded, and that this worker sees the same place (file:// needs a shared file system).",
+            f"There is no manifest at {uri}: {index_uri} does not exist. Check the URI, that the listing that writes "
+            "it has succeeded, and that this worker sees the same place (file:// needs a shared file system).",
             uri=uri,
         ) from error
     return decode_index(data, index_uri)

@@ -94,8 +94,8 @@ class InlineCollector:
         if self._bytes > INLINE_MAX_BYTES:
             raise ManifestTooLargeError(
                 f"The listing does not fit into XCom: {self._object_count} objects so far take {self._bytes} bytes of "
-                f"JSON, at most {INLINE_MAX_BYTES} are allowed. Set manifest_uri (gs://…, file://… or any fsspec path) to "
-                "write the manifest there and pass only a reference.",
+                f"JSON, at most {INLINE_MAX_BYTES} are allowed. Set manifest_uri (gs://…, file://… or any fsspec path) "
+                "to write the manifest there and pass only a reference.",
                 object_count=self._object_count,
                 limit_bytes=INLINE_MAX_BYTES,
             )

@@ -1,8 +1,8 @@
 """Joining manifests of disjoint name ranges into one, for listings mapped over ranges.
 
 Guarantees: parts are not copied: the joined index refers to the parts where they are, relative to its own directory
-where they are below it. So a joined manifest lives as long as its sources do: give each range a manifest_uri below the joined
-one, and keep them together. Replacing a joined manifest deletes no part of its sources.
+where they are below it. So a joined manifest lives as long as its sources do: give each range a manifest_uri below the
+joined one, and keep them together. Replacing a joined manifest deletes no part of its sources.
 """
 
 from __future__ import annotations

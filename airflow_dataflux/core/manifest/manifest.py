@@ -1,9 +1,9 @@
 """The manifest as its users see it: a durable, sorted, unique list of objects pinned by generation, or a shard of one.
 
-Guarantees: opening reads only the index; rows stream with bounded memory and are verified as they come (see reader.py);
-a Manifest never changes, and the same reference gives the same rows or an error. Thread-safe; iterators are not shared.
-A shard is a Manifest too: its length, bytes and rows are its own, and its bucket, prefixes, time and stats are the whole
-manifest's.
+Guarantees: opening reads only the index; rows stream with bounded memory and are verified as they come (reader.py); a
+Manifest never changes, and the same reference gives the same rows or an error. Thread-safe; iterators are not shared.
+A shard is a Manifest too: its length, bytes and rows are its own, and its bucket, prefixes, time and stats are the
+whole manifest's.
 """
 
 from __future__ import annotations
@@ -95,7 +95,10 @@ class Manifest:
         return open_reference(reference, store)
 
     def reference(self) -> dict[str, Any]:
-        """Return the plain dict that stands for this manifest in XCom: docs/reference/manifest-format.md has its keys."""
+        """Return the plain dict that stands for this manifest in XCom; docs/reference/manifest-format.md has its keys.
+
+        Raises what reading rows raises, for an inline manifest.
+        """
         from airflow_dataflux.core.manifest.reference import make_reference
 
         return make_reference(self)
@@ -170,8 +173,8 @@ class Manifest:
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Yield the rows in `ROW_SCHEMA`, sorted by name in UTF-8 byte order, at most 8,192 at once.
 
-        Memory is bounded whatever the size. Raises ManifestError (ManifestChangedError, ManifestNotFoundError) when what
-        is read is not what the index describes; what was yielded until then is right but not all.
+        Memory is bounded whatever the size. Raises ManifestError (ManifestChangedError, ManifestNotFoundError) when
+        what is read is not what the index describes; what was yielded until then is right but not all.
         """
         row_count = total_bytes = 0
         for batch in self._source.batches(self._interval.start, self._interval.stop):
@@ -180,8 +183,8 @@ class Manifest:
             yield batch
         if (row_count, total_bytes) != (len(self), self.total_bytes):
             raise ManifestError(
-                f"The manifest at {self._uri or 'XCom'} should have {len(self)} objects and {self.total_bytes} bytes here, "
-                f"and has {row_count} and {total_bytes}. List the bucket again.",
+                f"The manifest at {self._uri or 'XCom'} should have {len(self)} objects and {self.total_bytes} bytes "
+                f"here, and has {row_count} and {total_bytes}. List the bucket again.",
                 uri=self._uri,
             )
 

@@ -42,7 +42,8 @@ def publish(
     Args:
         files: where to write.
         manifest_uri: directory of the manifest; an earlier manifest there is replaced.
-        bucket, prefixes: what was listed.
+        bucket: bare name of the bucket that was listed.
+        prefixes: prefixes that were listed.
         parts: all parts, in any order; none for an empty listing.
         listed_at: start of the listing, aware.
         stats: JSON-safe; travels in every whole reference, so keep it below about 1 KB.
@@ -74,7 +75,8 @@ def inline(
     """Return a manifest that holds its rows itself, for listings small enough for XCom.
 
     Args:
-        bucket, prefixes: what was listed.
+        bucket: bare name of the bucket that was listed.
+        prefixes: prefixes that were listed.
         batches: rows in `ROW_SCHEMA`; each batch sorted, and no two overlapping, in any order.
         listed_at: start of the listing, aware.
         stats: JSON-safe; travels in every reference.

@@ -1,8 +1,9 @@
 """Reading rows back, by row interval, verified against the index.
 
 Guarantees: rows come sorted and unique; every part is the very file that the index describes (length and hash), holds
-the rows it counts, and, where it is read whole, has their digest; memory is a part or two (about a MiB each) and one row
-group, whatever the manifest's size. A missing, truncated or foreign part is an error that names it, never fewer rows.
+the rows it counts, and, where it is read whole, has their digest; memory is a part or two (about a MiB each) and one
+row group, whatever the manifest's size. A missing, truncated or foreign part is an error that names it, never a
+shorter listing.
 """
 
 from __future__ import annotations
@@ -83,7 +84,8 @@ class PartedRows:
     def batches(self, start: int, stop: int) -> Iterator[pa.RecordBatch]:
         """Yield the rows `[start, stop)`, one batch per row group.
 
-        Raises ManifestError for a missing, truncated or foreign part, ManifestChangedError if the manifest was replaced.
+        Raises ManifestError for a missing, truncated or foreign part, ManifestChangedError if the manifest was
+        replaced meanwhile.
         """
         last_name: str | None = None
         wanted = [number for number in range(len(self._index.parts)) if self._overlaps(number, start, stop)]
@@ -180,13 +182,13 @@ class PartedRows:
             current = self._index.parts
         if current != self._index.parts:
             return ManifestChangedError(
-                f"The manifest at {self._uri} was replaced while it was read ({uri}: {finding}). Read it again, and give "
-                "each run a manifest_uri of its own.",
+                f"The manifest at {self._uri} was replaced while it was read ({uri}: {finding}). Read it again, and "
+                "give each run a manifest_uri of its own.",
                 uri=self._uri,
             )
         return ManifestError(
-            f"The manifest at {self._uri} is damaged: its part {uri} is not what the index describes: {finding}. List the "
-            "bucket again.",
+            f"The manifest at {self._uri} is damaged: its part {uri} is not what the index describes: {finding}. List "
+            "the bucket again.",
             uri=self._uri,
             part=uri,
         )

@@ -115,8 +115,8 @@ def _shard(reference: Mapping[str, Any]) -> Shard | None:
 def _piece_of(manifest: Manifest, shard: Shard) -> Manifest:
     if shard.start + shard.object_count > len(manifest):
         raise InvalidRequestError(
-            f"The shard reference names rows up to {shard.start + shard.object_count}, and the manifest at {manifest.uri} "
-            f"has {len(manifest)}. Use shard references as they were returned."
+            f"The shard reference names rows up to {shard.start + shard.object_count}, and the manifest at "
+            f"{manifest.uri} has {len(manifest)}. Use shard references as they were returned."
         )
     return manifest.piece(shard)
 
@@ -136,8 +136,8 @@ def _open_inline(reference: Mapping[str, Any], shard: Shard | None) -> Manifest:
     wrong_data = shard is None and Digest().extend(rows).fingerprint() != index.fingerprint
     if found != (expected.object_count, expected.total_bytes) or wrong_data:
         raise InvalidRequestError(
-            f"The objects of this manifest reference are not those it was made with: expected {expected.object_count} of "
-            f"{expected.total_bytes} bytes, got {found[0]} of {found[1]}. Pass references on as they were returned."
+            f"The objects of this manifest reference are not those it was made with: expected {expected.object_count} "
+            f"of {expected.total_bytes} bytes, got {found[0]} of {found[1]}. Pass references on as they were returned."
         )
     source = InlineRows(rows)
     return Manifest(index=index, source=source, uri=None, shard=shard, source_start=shard.start if shard else 0)
