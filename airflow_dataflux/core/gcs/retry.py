@@ -105,7 +105,7 @@ class Attempts:
 
 
 def retry_after_s(header: str | None, *, now: datetime | None = None) -> float | None:
-    """Return the seconds that a `Retry-After` header asks for (RFC 9110 10.2.3: a number or a date); None if it has none."""
+    """Return the seconds in a `Retry-After` header: a number or a date (RFC 9110 10.2.3). None if it has none."""
     if not header:
         return None
     text = header.strip()

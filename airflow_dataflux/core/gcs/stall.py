@@ -45,4 +45,4 @@ class StallLimit:
 
     def limit_s(self, attempt: int) -> float:
         """Return the time-out for the `attempt`-th sending of one call."""
-        return min(self._most_s, self._limit_s * 2 ** (attempt - 1))
+        return float(min(self._most_s, self._limit_s * 2 ** (attempt - 1)))
