@@ -43,7 +43,6 @@ __all__ = [
     "BaseOperatorLink",
     "XCom",
     "count_metric",
-    "daily_data_intervals",
     "get_hook_lineage_collector",
     "google_credentials",
     "max_map_length",
@@ -74,14 +73,3 @@ def google_credentials(gcp_conn_id: str, impersonation_chain: str | Sequence[str
     from airflow.providers.google.common.hooks.base_google import GoogleBaseHook
 
     return GoogleBaseHook(gcp_conn_id=gcp_conn_id, impersonation_chain=impersonation_chain).get_credentials()
-
-
-def daily_data_intervals() -> Any:
-    """Return a timetable of whole UTC days. In 3.x the string "@daily" has no data intervals any more."""
-    try:
-        from airflow import sdk
-    except ImportError:
-        from airflow.timetables import interval
-
-        return interval.CronDataIntervalTimetable("0 0 * * *", timezone="UTC")
-    return sdk.CronDataIntervalTimetable("0 0 * * *", timezone="UTC")

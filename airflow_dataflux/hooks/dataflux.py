@@ -260,7 +260,7 @@ class DatafluxHook(BaseHook):
         try:
             return self.open_manifest(manifest, user_project=user_project)
         except ManifestNotFoundError as error:
-            self.log.warning("There is no earlier manifest to start from, so the listing starts cold: %s", error)
+            self.log.info("There is no earlier manifest yet to compare with or to start from: %s", error)
             return None
 
     def _opened(self, manifest: Manifest | Mapping[str, Any] | str, store: Store) -> Manifest:

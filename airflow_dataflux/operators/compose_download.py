@@ -106,7 +106,7 @@ class ComposeDownloadOperator(DatafluxOperator):
             hook = self.open_hook()
             manifest = hook.open_manifest(self.manifest, user_project=self.user_project)
             self._push_links(context, manifest)
-            label = shard_label(manifest.reference())
+            label = shard_label(manifest)
             context["shard_label"] = label  # type: ignore[typeddict-unknown-key]  # for map_index_template
             self.log.info("Staging %s of gs://%s to %s", label, manifest.bucket, self.destination)
             receipt = hook.stage(
@@ -143,12 +143,11 @@ class ComposeDownloadOperator(DatafluxOperator):
             ManifestLink().push(context, file_address(manifest.uri, "manifest.json"))
 
 
-def shard_label(reference: Mapping[str, Any]) -> str:
+def shard_label(manifest: Manifest) -> str:
     """Return a few words for a person: which shard of how many, how many objects, how much data."""
-    shard = reference.get("shard")
-    part = f"shard {shard['index'] + 1} of {shard['count']}: " if shard else ""
-    figures = shard or reference
-    return f"{part}{figures['object_count']:,} objects, {_readable(figures['total_bytes'])}"
+    shard = manifest.shard_info
+    part = f"shard {shard.index + 1} of {shard.count}: " if shard else ""
+    return f"{part}{len(manifest):,} objects, {_readable(manifest.total_bytes)}"
 
 
 def _readable(size_bytes: int) -> str:

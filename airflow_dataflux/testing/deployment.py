@@ -82,8 +82,11 @@ class AirflowDeployment:
         self.python = python
         self.username = _USER
         self.password = secrets.token_urlsafe(12)
-        self._environment = _isolated_environment(self.home, Path(dags_folder).resolve(), self.port, parallelism)
-        self._environment.update(environment or {})
+        self._environment = {
+            **isolated_environment(self.home, dags_folder),
+            **_component_environment(self.home, self.port, parallelism),
+            **(environment or {}),
+        }
         self._components: list[_Component] = []
         self._http = urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(connect=5, read=60))
         self._token: str | None = None
@@ -382,20 +385,37 @@ class AirflowDeployment:
         return path if map_index < 0 else f"{path}/{map_index}"
 
 
-def _isolated_environment(home: Path, dags_folder: Path, port: int, parallelism: int) -> dict[str, str]:
+def isolated_environment(home: str | os.PathLike[str], dags_folder: str | os.PathLike[str]) -> dict[str, str]:
+    """Return this process's environment turned to an Airflow of its own: its home, a SQLite database, its DAGs.
+
+    For tests that run Airflow in their own process: put it in the place of `os.environ` before Airflow is first
+    imported. Any version of Airflow.
+    """
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW__")}
+    home = Path(home).resolve()
     settings = {
-        "CORE__DAGS_FOLDER": str(dags_folder),
+        "CORE__DAGS_FOLDER": str(Path(dags_folder).absolute()),
         "CORE__LOAD_EXAMPLES": "False",
-        "CORE__EXECUTOR": "LocalExecutor",
-        "CORE__PARALLELISM": str(parallelism),
-        "CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
         "CORE__FERNET_KEY": "",
-        "CORE__SIMPLE_AUTH_MANAGER_USERS": f"{_USER}:admin",
-        "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / "passwords.json"),
         "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
         "LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
         "LOGGING__COLORED_CONSOLE_LOG": "False",
+        "USAGE_DATA_COLLECTION__ENABLED": "False",
+    }
+    return {
+        **inherited,
+        "AIRFLOW_HOME": str(home),
+        **{f"AIRFLOW__{name}": value for name, value in settings.items()},
+    }
+
+
+def _component_environment(home: Path, port: int, parallelism: int) -> dict[str, str]:
+    settings = {
+        "CORE__EXECUTOR": "LocalExecutor",
+        "CORE__PARALLELISM": str(parallelism),
+        "CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
+        "CORE__SIMPLE_AUTH_MANAGER_USERS": f"{_USER}:admin",
+        "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / "passwords.json"),
         "API__HOST": "127.0.0.1",
         "API__PORT": str(port),
         "API__BASE_URL": f"http://127.0.0.1:{port}",
@@ -403,12 +423,8 @@ def _isolated_environment(home: Path, dags_folder: Path, port: int, parallelism:
         "API_AUTH__JWT_SECRET": secrets.token_urlsafe(64),
         "DAG_PROCESSOR__REFRESH_INTERVAL": "5",
         "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "5",
-        "SCHEDULER__USE_JOB_SCHEDULE": "True",
-        "USAGE_DATA_COLLECTION__ENABLED": "False",
     }
     return {
-        **inherited,
-        "AIRFLOW_HOME": str(home),
         "NO_PROXY": "127.0.0.1,localhost",  # tasks reach the API server directly, whatever proxy the machine has
         "no_proxy": "127.0.0.1,localhost",
         **{f"AIRFLOW__{name}": value for name, value in settings.items()},

@@ -1,0 +1,135 @@
+"""Stage a bucket's data on disk: list it, download it in byte-balanced shards, verify every file.
+
+Works on a schedule, by hand and in a backfill: each day has a directory and a manifest of its own, so that runs of
+different days may run at once, and a second run of the same day fetches only what changed since the first.
+
+Every shard writes into the same directory. With more than one worker it must be on a file system that they share;
+with one worker, or with LocalExecutor, any local disk will do.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime, timedelta
+
+from airflow.providers.common.compat.sdk import DAG, Param, task
+
+from airflow_dataflux import ComposeDownloadOperator, FastListOperator
+
+# A run by hand may have no logical date (Airflow 3); then the day on which it was asked for counts. Both are UTC.
+DAY = "{{ (dag_run.logical_date or dag_run.run_after).strftime('%Y-%m-%d') }}"
+DESTINATION = "{{ params.destination_root }}/" + DAY
+MANIFEST = "{{ params.manifest_root }}/" + DAY
+
+
+def deployed(name: str, default: str) -> str:
+    """Return what this deployment sets for a parameter, so that scheduled runs need no form."""
+    return os.environ.get(f"STAGE_TRAINING_DATA_{name}", default)
+
+
+@task
+def verify(manifest: dict, destination: str, receipts: list[dict]) -> dict:
+    """Compare every file with the listing: is it there, has it the right size, has it the right CRC32C?"""
+    import google_crc32c
+
+    from airflow_dataflux import DatafluxHook
+
+    verified = verified_bytes = 0
+    wrong = []
+    for row in DatafluxHook().open_manifest(manifest).rows():
+        if row.name.endswith("/"):
+            continue  # a placeholder is a directory, if anything
+        try:
+            with open(os.path.join(destination, row.name), "rb") as file:
+                checksum, size = 0, 0
+                while chunk := file.read(1 << 20):
+                    checksum, size = google_crc32c.extend(checksum, chunk), size + len(chunk)
+        except FileNotFoundError:
+            wrong.append(f"{row.name} is missing")
+            continue
+        if (size, checksum) != (row.size, row.crc32c if row.crc32c is not None else checksum):
+            wrong.append(f"{row.name} has {size} bytes and CRC32C {checksum}, not {row.size} and {row.crc32c}")
+            continue
+        verified += 1
+        verified_bytes += size
+    if wrong:
+        raise ValueError(f"{len(wrong)} of {verified + len(wrong)} files are not what was listed: {wrong[:20]}")
+    totals = {key: sum(receipt[key] for receipt in receipts) for key in ("downloaded", "reused", "composites")}
+    return {"destination": destination, "verified": verified, "verified_bytes": verified_bytes, **totals}
+
+
+with DAG(
+    dag_id="stage_training_data",
+    description="List a bucket, stage it in shards, verify every file",
+    doc_md=__doc__,
+    schedule=deployed("SCHEDULE", "@daily") or None,
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
+    catchup=False,
+    default_args={"retries": 2, "retry_delay": timedelta(seconds=30)},
+    tags=["dataflux", "example"],
+    params={
+        "bucket": Param(
+            deployed("BUCKET", "my-training-data"),
+            type="string",
+            minLength=3,
+            title="Bucket",
+            description="Bare name of the bucket, without gs://",
+        ),
+        "prefix": Param(
+            deployed("PREFIX", ""),
+            type="string",
+            title="Prefix",
+            description="Only objects whose names begin so, such as images/train/. Empty: the whole bucket.",
+        ),
+        "destination_root": Param(
+            deployed("DESTINATION_ROOT", "/var/tmp/training-data"),  # noqa: S108 - a default to be changed
+            type="string",
+            pattern="^/",
+            title="Destination root",
+            description="Absolute directory on the worker; each day gets a directory below it.",
+        ),
+        "manifest_root": Param(
+            deployed("MANIFEST_ROOT", "file:///var/tmp/training-data-manifests"),
+            type="string",
+            pattern="^(/|[a-z0-9]+://)",
+            title="Manifest root",
+            description="Where listings are kept: gs://bucket/path, or a directory that all workers share.",
+        ),
+        "shards": Param(
+            int(deployed("SHARDS", "4")),
+            type="integer",
+            minimum=1,
+            maximum=1024,
+            title="Shards",
+            description="How many tasks share the download; each gets about the same number of bytes.",
+        ),
+        "strategy": Param(
+            "auto",
+            enum=["auto", "compose", "direct"],
+            title="Strategy",
+            description="auto chooses by size, cost and measured latency; compose and direct force one way.",
+        ),
+        "delete_extraneous": Param(
+            default=False,
+            type="boolean",
+            title="Delete extraneous files",
+            description="Remove files that an earlier run staged and the bucket no longer has.",
+        ),
+    },
+) as dag:
+    listing = FastListOperator(
+        task_id="list",
+        bucket="{{ params.bucket }}",
+        prefix="{{ params.prefix }}",
+        manifest_uri=MANIFEST,
+        seed_manifest=MANIFEST,  # where this day was listed before, its names start the next listing
+        shards="{{ params.shards }}",
+    )
+    staging = ComposeDownloadOperator.partial(
+        task_id="stage",
+        destination=DESTINATION,
+        strategy="{{ params.strategy }}",
+        delete_extraneous="{{ params.delete_extraneous }}",
+        map_index_template="{{ shard_label }}",
+    ).expand(manifest=listing.output)
+    staging >> verify(manifest=listing.output["manifest"], destination=DESTINATION, receipts=staging.output)
