@@ -46,7 +46,7 @@ clean: ## remove the environments, the demo's files and every cache
 	@rm -rf .venv .venv-airflow2 .demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-airflow3:
+airflow3: ## only make the environment, .venv
 	@$(PYTHON) .ci/environment.py $(AIRFLOW3) .ci/constraints-airflow3.txt dev
 
 airflow2:

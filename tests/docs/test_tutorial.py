@@ -1,0 +1,62 @@
+"""The tutorial is followed to the letter: its files are written, its commands run, its answers compared."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import socket
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from markdown_blocks import ROOT, Block, blocks_of, missing_lines
+
+TUTORIAL = ROOT / "docs" / "tutorial.md"
+PORT_IN_THE_PAGE = "9199"
+
+
+def script(blocks: list[Block]) -> str:
+    """Return what a reader types, in one shell: files by their editor, commands at the prompt."""
+    lines = ["set -euo pipefail", "trap 'jobs -p | xargs -r kill' EXIT"]
+    for block in blocks:
+        if block.file:
+            lines.append(f"printf %s {shlex.quote(block.code)} > {block.file}")
+        elif block.runs and block.language == "bash":
+            lines += [f"echo '#-- {block}'", block.code]
+    return "\n".join(lines)
+
+
+def free_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+@pytest.mark.airflow
+@pytest.mark.slow
+def test_the_tutorial_does_what_it_says(tmp_path: Path) -> None:
+    blocks = blocks_of(TUTORIAL)
+    done = subprocess.run(
+        ["bash", "-c", script(blocks).replace(PORT_IN_THE_PAGE, free_port())],
+        cwd=tmp_path,
+        env={
+            **{name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "STORAGE_"))},
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
+            "HOME": str(tmp_path),
+        },
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    logs = "\n".join(path.read_text(errors="replace")[-3000:] for path in sorted(tmp_path.glob("*.log")))
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{logs}"
+    answers = {section.partition("\n")[0]: section.partition("\n")[2] for section in done.stdout.split("#-- ")}
+    compared = 0
+    for block, answer in pairwise(blocks):
+        if block.runs and answer.language == "text":
+            assert missing_lines(answer.code, answers[str(block)]) == [], f"{block}\n{answers[str(block)]}\n{logs}"
+            compared += 1
+    assert compared >= 5, "the tutorial's answers are not compared any more"
