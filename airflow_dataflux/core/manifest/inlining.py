@@ -52,7 +52,7 @@ def decode_objects(objects: Sequence[Sequence[Any]]) -> pa.RecordBatch:
         rows = pa.record_batch(arrays, schema=ROW_SCHEMA)
         rows.validate(full=True)
         check_rows(rows, None)
-    except (pa.ArrowException, TypeError, ValueError, ManifestError) as error:
+    except (pa.ArrowException, TypeError, ValueError, OverflowError, ManifestError) as error:
         raise InvalidRequestError(
             f'The "objects" of this manifest reference are damaged ({error}). Each must be a list of '
             f"{', '.join(OBJECT_COLUMNS)}, sorted by name.",

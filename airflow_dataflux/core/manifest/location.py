@@ -81,7 +81,7 @@ def manifest_location(uri: str) -> Location:
     """Normalise the URI of a manifest or of its index file to the manifest's directory. Raises as parse_location."""
     location = parse_location(uri)
     if location.uri.endswith("/" + INDEX_NAME):
-        location = parse_location(location.uri[: -len("/" + INDEX_NAME)])
+        location = parse_location(location.uri[: -len(INDEX_NAME)])
     if location.scheme == "gs" and not location.path:
         raise InvalidRequestError(
             f"{uri!r} is a bucket's root: a manifest needs a prefix of its own, such as gs://{location.bucket}/manifests/name.",

@@ -49,15 +49,21 @@ PARQUET_OPTIONS: dict[str, Any] = {
 }
 
 
+_REQUIRED_COLUMNS = tuple(number for number, field in enumerate(ROW_SCHEMA) if not field.nullable)
+
+
 def check_rows(batch: pa.RecordBatch, after: str | None) -> None:
     """Check that `batch` is in `ROW_SCHEMA` and its names are unique, sorted and greater than `after`.
 
-    Raises TypeError for another schema and ManifestError for names out of order.
+    Raises TypeError for another schema or missing values, and ManifestError for names out of order.
     """
     import pyarrow.compute as pc
 
     if not batch.schema.equals(ROW_SCHEMA):
         raise TypeError(f"Expected rows in ROW_SCHEMA, got {batch.schema}.")
+    for number in _REQUIRED_COLUMNS:
+        if batch.column(number).null_count:
+            raise TypeError(f"Expected rows in ROW_SCHEMA, got rows without {ROW_SCHEMA.field(number).name}.")
     names = batch.column("name")
     if len(names) == 0:
         return
@@ -67,7 +73,7 @@ def check_rows(batch: pa.RecordBatch, after: str | None) -> None:
             f"Rows are not sorted and unique by name: {first!r} comes after {after!r}.", names=[after, first]
         )
     ascending = pc.less(names[:-1], names[1:])
-    if not pc.all(ascending).as_py():
+    if ascending.false_count:
         at = pc.index(ascending, False).as_py()
         before, name = names[at].as_py(), names[at + 1].as_py()
         raise ManifestError(

@@ -1,0 +1,105 @@
+"""Parts: written in order, cut at their caps, described rightly."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from manifest_samples import batch, numbered
+
+from airflow_dataflux.core.errors import ManifestError
+from airflow_dataflux.core.manifest import Digest, ManifestFiles, PartWriter
+from airflow_dataflux.core.manifest.schema import MARK_ROWS, PART_BYTES, ROW_GROUP_BYTES, ROW_GROUP_ROWS
+from airflow_dataflux.core.model import ROW_SCHEMA
+
+
+def test_parts_hold_the_rows_and_their_description_is_true(tmp_path: Path) -> None:
+    writer = PartWriter(ManifestFiles(), str(tmp_path), "r1", part_rows=ROW_GROUP_ROWS)
+    rows = numbered(20_000)
+    for start in range(0, 20_000, 700):
+        writer.append(rows.slice(start, 700))
+    assert (writer.object_count, writer.last_name) == (20_000, "train/00019999.jpg")
+    parts = writer.finish()
+    assert [part.path for part in parts] == [f"part-r1-0000{n}.parquet" for n in range(3)]
+    assert sorted(os.listdir(tmp_path)) == [part.path for part in parts]
+    offset = 0
+    for part in pickle.loads(pickle.dumps(parts)):
+        data = (tmp_path / part.path).read_bytes()
+        assert (part.file_bytes, part.sha256) == (len(data), hashlib.sha256(data).hexdigest())
+        stored = pq.read_table(pa.BufferReader(data))
+        expected = rows.slice(offset, part.object_count)
+        assert stored.schema.equals(ROW_SCHEMA)
+        assert stored.equals(pa.Table.from_batches([expected]))
+        assert (part.first_name, part.last_name) == (expected["name"][0].as_py(), expected["name"][-1].as_py())
+        assert part.total_bytes == expected["size"].to_numpy().sum()
+        assert part.digest == Digest().extend(expected).to_text()
+        for mark in part.marks:
+            assert mark.row % MARK_ROWS == 0 or mark.row % ROW_GROUP_ROWS == 0
+            assert mark.name == expected["name"][mark.row].as_py()
+            assert mark.bytes_before == expected["size"].to_numpy()[: mark.row].sum()
+        assert part.marks[0].row == 0
+        offset += part.object_count
+    assert offset == 20_000
+
+
+def test_a_part_is_closed_near_its_byte_cap_whatever_the_names_are(tmp_path: Path) -> None:
+    def name(number: int) -> str:
+        return f"{number:06d}/" + "".join(hashlib.sha512(f"{number} {n}".encode()).hexdigest() for n in range(7))
+
+    names = [name(number) for number in range(9000)]
+    writer = PartWriter(ManifestFiles(), str(tmp_path), "r1")
+    writer.append(batch(names))
+    parts = writer.finish()
+    assert len(parts) > 1
+    assert max(part.file_bytes for part in parts) <= PART_BYTES + ROW_GROUP_BYTES
+    for part in parts:
+        groups = pq.ParquetFile(tmp_path / part.path).metadata
+        assert all(groups.row_group(n).num_rows <= ROW_GROUP_ROWS for n in range(groups.num_row_groups))
+
+
+def test_without_rows_there_are_no_parts(tmp_path: Path) -> None:
+    writer = PartWriter(ManifestFiles(), str(tmp_path / "m"), "r1")
+    writer.append(numbered(0))
+    assert writer.last_name is None
+    assert writer.finish() == []
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("second", [["b"], ["a"], ["c", "c"], ["d", "c"]])
+def test_rows_out_of_order_are_refused_and_not_added(tmp_path: Path, second: list[str]) -> None:
+    writer = PartWriter(ManifestFiles(), str(tmp_path), "r1")
+    writer.append(batch(["a", "b"]))
+    with pytest.raises(ManifestError, match="not sorted and unique"):
+        writer.append(batch(second))
+    (part,) = writer.finish()
+    assert part.object_count == 2
+
+
+def test_names_are_ordered_by_their_utf8_bytes_beyond_the_bmp_too(tmp_path: Path) -> None:
+    writer = PartWriter(ManifestFiles(), str(tmp_path), "r1")
+    writer.append(batch(["a", "\uffee", "\U0001f600"]))  # UTF-16 would order the last two the other way round
+    assert writer.finish()[0].last_name == "\U0001f600"
+
+
+def test_rows_of_another_schema_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="ROW_SCHEMA"):
+        PartWriter(ManifestFiles(), str(tmp_path), "r1").append(pa.record_batch({"name": ["a"]}))
+
+
+def test_abandoning_deletes_what_this_writer_wrote_and_nothing_else(tmp_path: Path) -> None:
+    other = PartWriter(ManifestFiles(), str(tmp_path), "other")
+    other.append(numbered(10))
+    other.finish()
+    writer = PartWriter(ManifestFiles(), str(tmp_path), "r1", part_rows=1)
+    writer.append(numbered(3 * ROW_GROUP_ROWS))
+    assert len(os.listdir(tmp_path)) == 4
+    writer.append(numbered(10, start=3 * ROW_GROUP_ROWS))
+    writer.abandon()
+    writer.abandon()
+    assert os.listdir(tmp_path) == ["part-other-00000.parquet"]
+    assert writer.finish() == []
