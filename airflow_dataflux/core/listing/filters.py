@@ -1,0 +1,74 @@
+"""Filters that the server does not apply, one vectorised pass a filter, with what each dropped counted.
+
+A row that several filters would drop counts for the first of them, in the order of `Filters`' attributes, so that
+kept and dropped rows add up to the rows listed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from airflow_dataflux.core.config import Filters
+
+_Mask = Callable[[pa.RecordBatch], pa.Array]
+
+
+class RowFilter:
+    """The client's part of `filters`. Not thread-safe: one for each range.
+
+    Attributes:
+        dropped: rows dropped so far, by the name of the filter.
+    """
+
+    def __init__(self, filters: Filters) -> None:
+        self.dropped: Counter[str] = Counter()
+        self._masks = _masks(filters)
+
+    def apply(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+        """Return the rows that pass all filters."""
+        for name, mask in self._masks:
+            if rows.num_rows == 0:
+                return rows
+            kept = mask(rows)
+            dropped = len(kept) - (pc.sum(kept).as_py() or 0)
+            if dropped:
+                self.dropped[name] += dropped
+                rows = rows.filter(kept)
+        return rows
+
+
+def _masks(filters: Filters) -> list[tuple[str, _Mask]]:
+    masks: list[tuple[str, _Mask]] = []
+    if filters.storage_classes is not None:
+        classes = pa.array(sorted(filters.storage_classes), pa.string())
+        masks.append(("storage_classes", lambda rows: pc.is_in(rows.column("storage_class"), value_set=classes)))
+    for name, column, bound, compare in (
+        ("updated_after", "updated", filters.updated_after, pc.greater_equal),
+        ("updated_before", "updated", filters.updated_before, pc.less),
+        ("min_bytes", "size", filters.min_bytes, pc.greater_equal),
+        ("max_bytes", "size", filters.max_bytes, pc.less_equal),
+    ):
+        if bound is not None:
+            masks.append((name, _comparison(column, bound, compare)))
+    if not filters.include_placeholders:
+        masks.append(("include_placeholders", _not_placeholder))
+    return masks
+
+
+def _comparison(column: str, bound: object, compare: Callable[[pa.Array, pa.Scalar], pa.Array]) -> _Mask:
+    def mask(rows: pa.RecordBatch) -> pa.Array:
+        values = rows.column(column)
+        return compare(values, pa.scalar(bound, values.type))
+
+    return mask
+
+
+def _not_placeholder(rows: pa.RecordBatch) -> pa.Array:
+    empty = pc.equal(rows.column("size"), 0)
+    if not pc.any(empty).as_py():
+        return pc.invert(empty)
+    return pc.invert(pc.and_(empty, pc.ends_with(rows.column("name"), "/")))

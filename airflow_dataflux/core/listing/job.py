@@ -1,0 +1,323 @@
+"""The owner's side of a listing: carries events to the scheduler and its instructions to the workers.
+
+Runs wherever `run_job` puts it: in the engine with worker processes, or in this process with threads.
+
+Guarantees: returns only what the ledger has proven, or hands over what was left when its page limit was reached; a
+worker that dies is replaced and its unfinished ranges are listed again; the first failure ends the job as that error.
+What a job that fails has written is deleted by the caller, after all workers have ended.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+from airflow_dataflux.core.config import ListRequest, StoreConfig
+from airflow_dataflux.core.errors import EngineError, ManifestTooLargeError
+from airflow_dataflux.core.gcs.store import RequestCounts
+from airflow_dataflux.core.listing.messages import (
+    Finish,
+    Order,
+    PageListed,
+    RangeEnded,
+    Setup,
+    StreamFailed,
+    WorkerFigures,
+    WorkerJoined,
+    WorkerLost,
+)
+from airflow_dataflux.core.listing.scheduler import Scheduler
+from airflow_dataflux.core.manifest import INLINE_MAX_BYTES
+from airflow_dataflux.core.manifest.parts import PartInfo
+from airflow_dataflux.core.namerange import NameRange
+from airflow_dataflux.core.runtime.jobs import JobContext
+from airflow_dataflux.core.runtime.progress import Progress, Pulse
+from airflow_dataflux.core.runtime.usage import process_usage
+from airflow_dataflux.core.runtime.workers import WorkerEnded, WorkerMessage
+
+logger = logging.getLogger(__name__)
+
+_MOST_REPLACEMENTS = 8
+"""Dead workers that one job replaces: a few killed ones are bad luck, more are a machine without memory."""
+
+PROGRESS_EVERY_S = 3.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListingPlan:
+    """What a listing job has to do.
+
+    Attributes:
+        request, store_config: what is listed, and where it is.
+        prefixes: the distinct prefixes of the request.
+        waiting: the name ranges that are left to list.
+        parts_uri: where parts go.
+        run_id: makes their names unique.
+        streams: list requests in flight, over all workers of this job.
+        first_range_id: ids below were given already.
+        examples: names known already.
+        listed, inline_bytes: what was listed before this job.
+        page_limit: hand over what is left after so many pages, if it is much; None: list everything.
+    """
+
+    request: ListRequest
+    store_config: StoreConfig
+    prefixes: tuple[str, ...]
+    waiting: tuple[NameRange, ...]
+    parts_uri: str
+    run_id: str
+    streams: int
+    first_range_id: int = 1
+    examples: tuple[str, ...] = ()
+    listed: int = 0
+    inline_bytes: int = 0
+    page_limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedRange:
+    """A range that was listed to its end, and where its rows are."""
+
+    names: NameRange
+    parts: tuple[PartInfo, ...]
+
+
+@dataclass(slots=True, kw_only=True)
+class Figures:
+    """What a listing used and did; figures of several jobs add up."""
+
+    requests: int = 0
+    wasted_requests: int = 0
+    retries: int = 0
+    throttled: int = 0
+    steals: int = 0
+    lost_workers: int = 0
+    listed: int = 0
+    inline_bytes: int = 0
+    cpu_s: float = 0.0
+    peak_rss_bytes: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+
+    def add(self, other: Figures) -> None:
+        """Add another job's figures; it ran after this one, so the larger peak counts."""
+        for name in (
+            "requests",
+            "wasted_requests",
+            "retries",
+            "throttled",
+            "steals",
+            "lost_workers",
+            "listed",
+            "inline_bytes",
+            "cpu_s",
+        ):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.peak_rss_bytes = max(self.peak_rss_bytes, other.peak_rss_bytes)
+        self.dropped.update(other.dropped)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a job has done."""
+
+    finished: tuple[FinishedRange, ...]
+    leftover: tuple[NameRange, ...]
+    examples: tuple[str, ...]
+    next_range_id: int
+    figures: Figures
+
+
+def run_listing(context: JobContext, plan: ListingPlan) -> Outcome:
+    """Run the job."""
+    return _Owner(context, plan).run()
+
+
+class _Owner:
+    def __init__(self, context: JobContext, plan: ListingPlan) -> None:
+        self._context = context
+        self._group = context.workers
+        self._plan = plan
+        self._scheduler = Scheduler(
+            plan.prefixes, waiting=plan.waiting, examples=plan.examples, first_range_id=plan.first_range_id
+        )
+        self._finished: list[FinishedRange] = []
+        self._used: list[WorkerFigures] = []  # of workers that are gone
+        self._using: dict[int, WorkerFigures] = {}
+        self._dropped: Counter[str] = Counter()
+        self._inline_bytes = 0
+        self._replaced = 0
+        self._halted = False
+        self._started_at = time.monotonic()
+        self._pulse = Pulse(PROGRESS_EVERY_S)
+
+    def run(self) -> Outcome:
+        for worker in range(self._group.count):
+            self._join(worker)
+        while not self._scheduler.done:
+            for event in self._group.wait(self._pulse.remaining_s()):
+                self._take(event)
+            self._context.cancel.raise_if_cancelled()
+            self._hand_over_if_large()
+            if self._pulse.due():
+                self._context.emit(self._progress())
+        if not self._halted:
+            self._scheduler.ledger.prove()
+        self._finish_workers()
+        return Outcome(
+            finished=tuple(self._finished),
+            leftover=self._scheduler.leftover,
+            examples=self._scheduler.knowledge.examples,
+            next_range_id=self._scheduler.next_range_id,
+            figures=self._figures(),
+        )
+
+    def _join(self, worker: int) -> None:
+        plan = self._plan
+        streams = plan.streams // self._group.count + (worker < plan.streams % self._group.count)
+        if streams == 0:
+            return
+        setup = Setup(
+            request=plan.request,
+            store_config=plan.store_config,
+            parts_uri=plan.parts_uri,
+            run_id=plan.run_id,
+            streams=streams,
+        )
+        self._group.send(worker, setup)
+        self._carry_out(self._scheduler.handle(WorkerJoined(worker, streams)))
+
+    def _carry_out(self, orders: list[Order]) -> None:
+        for order in orders:
+            self._group.send(order.worker, order.instruction)
+
+    def _take(self, event: WorkerMessage | WorkerEnded) -> None:
+        if isinstance(event, WorkerEnded):
+            self._worker_ended(event)
+            return
+        message = event.message
+        match message:
+            case WorkerFigures():
+                self._using[event.worker] = message
+                return
+            case StreamFailed(_, error):
+                raise error
+            case PageListed():
+                self._check_inline(message)
+            case RangeEnded():
+                self._dropped.update(message.dropped)
+                start = self._scheduler.start_of(message.range_id)
+                if start is not None:
+                    self._finished.append(FinishedRange(NameRange(start, message.end), message.parts))
+        self._carry_out(self._scheduler.handle(message))  # type: ignore[arg-type]  # what else a worker sends are events
+
+    def _worker_ended(self, event: WorkerEnded) -> None:
+        if event.error is not None:
+            raise event.error
+        if event.worker in self._using:
+            self._used.append(self._using.pop(event.worker))
+        self._replaced += 1
+        logger.warning(
+            "Worker process %d of the listing ended with exit code %s; its unfinished ranges are listed again.",
+            event.worker,
+            event.exitcode,
+        )
+        if self._replaced > _MOST_REPLACEMENTS:
+            raise EngineError(
+                f"{self._replaced} worker processes of the listing of gs://{self._plan.request.bucket} died, the last "
+                f"with exit code {event.exitcode} (-9 is usually a lack of memory). Nothing was published. Give the "
+                "task more memory, or lower workers and streams.",
+                exitcode=event.exitcode,
+            )
+        self._carry_out(self._scheduler.handle(WorkerLost(event.worker)))
+        self._group.replace(event.worker)
+        self._join(event.worker)
+
+    def _check_inline(self, page: PageListed) -> None:
+        self._inline_bytes += page.kept_bytes
+        if self._plan.request.manifest_uri is None:
+            check_inline_bytes(self._plan.inline_bytes + self._inline_bytes)
+
+    def _hand_over_if_large(self) -> None:
+        limit = self._plan.page_limit
+        if limit is None or self._halted or self._scheduler.totals.pages < limit:
+            return
+        remaining = self._scheduler.remaining_pages()
+        if remaining is None or remaining > limit:
+            self._halted = True
+            self._carry_out(self._scheduler.halt())
+
+    def _finish_workers(self) -> None:
+        """Let the workers end and hear their last figures. All parts are durable: who dies now takes nothing along."""
+        waiting = set(self._scheduler.workers)
+        for worker in waiting:
+            self._group.send(worker, Finish())
+        while waiting:
+            for event in self._group.wait(None):
+                if isinstance(event, WorkerEnded):
+                    waiting.discard(event.worker)
+                elif isinstance(event.message, WorkerFigures):
+                    self._using[event.worker] = event.message
+                    if event.message.final:
+                        waiting.discard(event.worker)
+            self._context.cancel.raise_if_cancelled()
+
+    def _figures(self) -> Figures:
+        totals = self._scheduler.totals
+        workers = [*self._used, *self._using.values()]
+        counts = sum((worker.counts for worker in workers), RequestCounts())
+        own = process_usage()
+        return Figures(
+            requests=totals.pages + totals.probes,
+            wasted_requests=totals.wasted_requests,
+            retries=counts.retries,
+            throttled=counts.throttled,
+            steals=totals.steals,
+            lost_workers=totals.lost_workers,
+            listed=totals.listed,
+            inline_bytes=self._inline_bytes,
+            cpu_s=own.cpu_s + sum(worker.cpu_s for worker in workers),
+            peak_rss_bytes=own.peak_rss_bytes + sum(worker.peak_rss_bytes for worker in self._using.values()),
+            dropped=self._dropped,
+        )
+
+    def _progress(self) -> Progress:
+        totals = self._scheduler.totals
+        elapsed_s = time.monotonic() - self._started_at
+        figures = self._figures()
+        objects = self._plan.listed + totals.listed
+        rate = totals.listed / elapsed_s if elapsed_s else 0.0
+        pages = self._scheduler.remaining_pages()
+        eta_s = pages * elapsed_s / totals.pages if pages is not None and totals.pages else None
+        text = (
+            f"Listed {objects:,} objects, {rate:,.0f} objects/s, {figures.requests} requests, "
+            f"{self._scheduler.active_streams} streams, {figures.steals} steals, {figures.retries} retries; "
+            + (
+                f"about {pages:,.0f} pages ({eta_s:.0f} s) to come."
+                if eta_s is not None
+                else "how much is left is not known yet."
+            )
+        )
+        shown: dict[str, int | float] = {
+            "objects": objects,
+            "objects_per_s": round(rate, 1),
+            "requests": figures.requests,
+            "active_streams": self._scheduler.active_streams,
+            "steals": figures.steals,
+            "retries": figures.retries,
+        }
+        if eta_s is not None and pages is not None:
+            shown |= {"remaining_pages": round(pages), "eta_s": round(eta_s, 1)}
+        return Progress(stage="listing", text=text, figures=shown)
+
+
+def check_inline_bytes(inline_bytes: int) -> None:
+    """Raise ManifestTooLargeError once the rows kept so far cannot fit into a reference."""
+    if inline_bytes > INLINE_MAX_BYTES:
+        raise ManifestTooLargeError(
+            f"The listing does not fit into XCom: what was listed so far takes at least {inline_bytes} bytes, "
+            f"at most {INLINE_MAX_BYTES} are allowed. Set manifest_uri (gs://…, file://… or any fsspec path) to write "
+            "the manifest there and pass only a reference.",
+            limit_bytes=INLINE_MAX_BYTES,
+        )

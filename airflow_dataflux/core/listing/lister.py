@@ -1,0 +1,379 @@
+"""List a bucket: the one-page decision, the jobs, the manifest.
+
+The way of a listing:
+
+1. The first page is asked for from the calling process. No token: the listing is done, with nothing started.
+2. The rest is listed by threads of this process at first. Up to `SMALL_PAGES` pages that is faster than starting
+   anything; most listings end here.
+3. What is much larger is handed over: an engine process with worker processes lists what is left.
+4. All finished ranges together must tile the request (`Ledger`), then the manifest is published, index last.
+
+Guarantees: the manifest is complete, sorted and unique, or there is an error and nothing is published; when this
+returns or raises, nothing that it started is running, and parts that no manifest needs are deleted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+
+from airflow_dataflux.core.config import ListRequest, StoreConfig
+from airflow_dataflux.core.errors import DatafluxError
+from airflow_dataflux.core.gcs.client import open_store
+from airflow_dataflux.core.gcs.store import Store
+from airflow_dataflux.core.listing.cursor import Cursor
+from airflow_dataflux.core.listing.filters import RowFilter
+from airflow_dataflux.core.listing.job import (
+    Figures,
+    FinishedRange,
+    ListingPlan,
+    Outcome,
+    check_inline_bytes,
+    run_listing,
+)
+from airflow_dataflux.core.listing.ledger import Ledger
+from airflow_dataflux.core.listing.stream import NameColumn, page_listed
+from airflow_dataflux.core.listing.worker import listing_worker, part_prefix
+from airflow_dataflux.core.manifest import Manifest, ManifestFiles, PartWriter, inline, publish
+from airflow_dataflux.core.manifest.location import join_uri, manifest_location
+from airflow_dataflux.core.namerange import NameRange, after, distinct_prefixes, prefix_range
+from airflow_dataflux.core.runtime.cancel import CancelToken
+from airflow_dataflux.core.runtime.jobs import Job, run_job
+from airflow_dataflux.core.runtime.progress import Progress
+from airflow_dataflux.core.runtime.tokens import TokenSource
+from airflow_dataflux.core.runtime.usage import process_usage
+
+logger = logging.getLogger(__name__)
+
+SMALL_PAGES = 24
+"""Pages that this process lists itself before it hands over what is left, if that is more than as many again."""
+
+SMALL_STREAMS = 16
+"""Streams of that: more threads would only take the interpreter's lock from each other."""
+
+_DELETES_IN_FLIGHT = 16
+
+
+def list_objects(
+    request: ListRequest,
+    *,
+    store_config: StoreConfig,
+    tokens: TokenSource,
+    cancel: CancelToken | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    isolated: bool = True,
+) -> Manifest:
+    """List what `request` asks for and return the published (or inline) manifest.
+
+    Args:
+        request: what to list, and where the manifest goes.
+        store_config: where the bucket is; also used for a manifest on gs://.
+        tokens: access tokens, asked for in the calling thread.
+        cancel: stops the listing: CancelledError within seconds, nothing is published.
+        on_progress: called in the calling thread, every few seconds.
+        isolated: list large buckets in an engine process with worker processes; else with threads of this process.
+
+    Costs about one request (class A) per 1,000 objects, and at most a tenth more.
+
+    Raises:
+        ManifestTooLargeError: without `manifest_uri`, as soon as the listing is known not to fit into XCom.
+        BucketNotFoundError, PermissionDeniedError, AuthenticationError: before anything is started.
+        IncompleteListingError: the listing could not be proven complete.
+        UnavailableError, EngineError, CancelledError: as their names say; retrying may help for the first two.
+    """
+    # A token of our own: what goes wrong in here stops our jobs, and never looks like a cancel of the caller's.
+    own = CancelToken()
+    outer = cancel or CancelToken()
+    with outer.waking(lambda: own.cancel(outer.reason)), _places(request) as parts_uri:
+        return _Listing(request, store_config, tokens, own, on_progress, isolated, parts_uri).run()
+
+
+@contextlib.contextmanager
+def _places(request: ListRequest) -> Iterator[str]:
+    """Yield the URI where parts go: that of the manifest, or a directory that lives as long as the listing."""
+    if request.manifest_uri is not None:
+        yield manifest_location(request.manifest_uri).uri
+        return
+    directory = tempfile.mkdtemp(prefix="dataflux-listing-")
+    try:
+        yield manifest_location(directory).uri
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@dataclass(slots=True)
+class _Progressing:
+    """What is known so far, between two jobs."""
+
+    waiting: tuple[NameRange, ...]
+    finished: list[FinishedRange]
+    figures: Figures
+    examples: tuple[str, ...] = ()
+    next_range_id: int = 1
+
+
+class _Listing:
+    def __init__(
+        self,
+        request: ListRequest,
+        store_config: StoreConfig,
+        tokens: TokenSource,
+        cancel: CancelToken,
+        on_progress: Callable[[Progress], None] | None,
+        isolated: bool,
+        parts_uri: str,
+    ) -> None:
+        self._request = request
+        self._store_config = store_config
+        self._tokens = tokens
+        self._cancel = cancel
+        self._on_progress = on_progress
+        self._isolated = isolated
+        self._parts_uri = parts_uri
+        self._run_id = secrets.token_hex(4)
+        self._prefixes = distinct_prefixes(request.prefixes)
+        self._roots = tuple(prefix_range(prefix) for prefix in self._prefixes)
+        self._ledger = Ledger(self._roots)
+        self._started_at = time.monotonic()
+        self._listed_at = datetime.now(UTC)
+        self._processes = 0
+
+    def run(self) -> Manifest:
+        request = self._request
+        logger.info("Listing %s.", self._shown())
+        with (
+            contextlib.closing(
+                open_store(self._store_config, self._tokens, connections=1, cancel=self._cancel)
+            ) as store,
+            # Parts must be deleted, also and above all after a cancel.
+            contextlib.closing(
+                open_store(self._store_config, self._tokens, connections=_DELETES_IN_FLIGHT, cancel=CancelToken())
+            ) as files_store,
+        ):
+            files = ManifestFiles(files_store)
+            seeds = self._seeds(files_store)
+            try:
+                manifest = self._list(store, files, seeds)
+            except BaseException:
+                self._delete_parts(files, ())
+                raise
+        stats = manifest.stats
+        logger.info(
+            "Listed %s: %d objects, %d bytes in %.2f s with %d requests.",
+            self._shown(), len(manifest), manifest.total_bytes, stats["wall_s"], stats["requests"],
+        )  # fmt: skip
+        if request.manifest_uri is not None:
+            logger.info("The manifest is at %s, fingerprint %s.", manifest.uri, manifest.fingerprint)
+        return manifest
+
+    def _list(self, store: Store, files: ManifestFiles, seeds: Sequence[str]) -> Manifest:
+        rows, so_far = self._first_page(store)
+        if not so_far.waiting and self._request.manifest_uri is None:
+            return self._inline([rows], so_far)
+        if so_far.waiting and self._request.manifest_uri is not None:
+            files.check_writable(self._parts_uri)
+        writer = PartWriter(files, self._parts_uri, part_prefix(self._run_id, 0))
+        writer.append(rows)
+        first = self._roots[0]
+        end = so_far.waiting[0].start if so_far.waiting and so_far.waiting[0].start in first else first.end
+        so_far.finished.append(FinishedRange(NameRange(first.start, end), tuple(writer.finish())))
+        if so_far.waiting:
+            so_far.waiting = _seeded(so_far.waiting, seeds)
+            self._list_rest(so_far)
+        for done in so_far.finished:
+            self._ledger.finish(done.names)
+        self._ledger.prove()
+        return self._publish(files, so_far)
+
+    def _first_page(self, store: Store) -> tuple[pa.RecordBatch, _Progressing]:
+        """List the first page of the first prefix; what it leaves to do is waiting."""
+        root = self._roots[0]
+        cursor = Cursor(root, self._prefixes[0], self._request.filters.match_glob)
+        page = store.list_page(self._request.bucket, cursor.request())
+        taken = cursor.accept(NameColumn(page.rows.column(0)), page.next_page_token)
+        rows = page.rows.slice(taken.start, taken.stop - taken.start)
+        row_filter = RowFilter(self._request.filters)
+        kept = row_filter.apply(rows)
+        event = page_listed(0, rows, kept)
+        rest = () if cursor.ended else (NameRange(root.start if event.last is None else after(event.last), root.end),)
+        figures = Figures(
+            requests=1,
+            retries=store.counts().retries,
+            throttled=store.counts().throttled,
+            listed=event.listed,
+            inline_bytes=event.kept_bytes,
+            dropped=row_filter.dropped,
+        )
+        if self._request.manifest_uri is None:
+            check_inline_bytes(event.kept_bytes)
+        examples = () if event.first is None or event.last is None else (event.first, *event.examples, event.last)
+        return kept, _Progressing((*rest, *self._roots[1:]), [], figures, examples)
+
+    def _list_rest(self, so_far: _Progressing) -> None:
+        """List what is waiting: here, and if that is much, in an engine."""
+        if not self._isolated:
+            self._run(so_far, workers=self._request.workers, streams=self._request.streams, isolated=False)
+            return
+        self._run(
+            so_far,
+            workers=1,
+            streams=min(SMALL_STREAMS, self._request.streams),
+            isolated=False,
+            page_limit=SMALL_PAGES,
+        )
+        if so_far.waiting:
+            self._run(so_far, workers=self._request.workers, streams=self._request.streams, isolated=True)
+
+    def _run(
+        self, so_far: _Progressing, *, workers: int, streams: int, isolated: bool, page_limit: int | None = None
+    ) -> None:
+        workers = min(workers, streams)
+        plan = ListingPlan(
+            request=replace(self._request, workers=workers),
+            store_config=self._store_config,
+            prefixes=self._prefixes,
+            waiting=so_far.waiting,
+            parts_uri=self._parts_uri,
+            run_id=self._run_id,
+            streams=streams,
+            first_range_id=so_far.next_range_id,
+            examples=so_far.examples,
+            listed=so_far.figures.listed,
+            inline_bytes=so_far.figures.inline_bytes,
+            page_limit=page_limit,
+        )
+        outcome: Outcome = run_job(
+            Job(run=run_listing, worker_body=listing_worker, workers=workers, payload=plan),
+            tokens=self._tokens,
+            cancel=self._cancel,
+            on_event=self._pass_on,
+            isolated=isolated,
+        )
+        # After a cancel a job may still have come to its end; what the caller asked for is that it stops.
+        self._cancel.raise_if_cancelled()
+        self._processes = workers if isolated else self._processes
+        so_far.finished.extend(outcome.finished)
+        so_far.waiting = outcome.leftover
+        so_far.examples = outcome.examples
+        so_far.next_range_id = outcome.next_range_id
+        so_far.figures.add(outcome.figures)
+
+    def _pass_on(self, event: object) -> None:
+        if isinstance(event, Progress):
+            logger.debug("%s", event.text)
+            if self._on_progress is not None:
+                self._on_progress(event)
+
+    def _publish(self, files: ManifestFiles, so_far: _Progressing) -> Manifest:
+        parts = [part for done in so_far.finished for part in done.parts]
+        manifest = publish(
+            files,
+            manifest_uri=self._parts_uri,
+            bucket=self._request.bucket,
+            prefixes=self._prefixes,
+            parts=parts,
+            listed_at=self._listed_at,
+            stats=self._stats(so_far.figures),
+            request=_described(self._request),
+        )
+        if self._request.manifest_uri is None:
+            return self._inline(manifest.batches(), so_far)
+        if so_far.figures.lost_workers:
+            self._delete_parts(files, [part.path for part in parts])
+        return manifest
+
+    def _inline(self, batches: Any, so_far: _Progressing) -> Manifest:
+        return inline(
+            self._request.bucket,
+            self._prefixes,
+            batches,
+            listed_at=self._listed_at,
+            stats=self._stats(so_far.figures),
+            request=_described(self._request),
+        )
+
+    def _delete_parts(self, files: ManifestFiles, needed: Sequence[str]) -> None:
+        """Delete the parts of this run that no manifest needs. What cannot be deleted is named in a warning."""
+        if self._request.manifest_uri is None:
+            return
+        keep = set(needed)
+
+        def delete(path: str) -> None:
+            uri = join_uri(self._parts_uri, path)
+            try:
+                files.delete(uri)
+            except (DatafluxError, OSError) as error:
+                logger.warning("Could not delete %s, a part of a listing that was not published: %s", uri, error)
+
+        try:
+            own = [
+                name for name in files.names(self._parts_uri) if f"part-{self._run_id}-" in name and name not in keep
+            ]
+        except (DatafluxError, OSError) as error:
+            logger.warning(
+                "Could not look for parts part-%s-* of a listing that was not published in %s: %s",
+                self._run_id, self._parts_uri, error,
+            )  # fmt: skip
+            return
+        if own:
+            with ThreadPoolExecutor(_DELETES_IN_FLIGHT) as deleters:
+                list(deleters.map(delete, own))
+
+    def _seeds(self, store: Store) -> list[str]:
+        uri = self._request.seed_manifest_uri
+        if uri is None:
+            return []
+        return Manifest.open(uri, store=store).boundary_names(self._request.streams - 1)
+
+    def _stats(self, figures: Figures) -> dict[str, Any]:
+        used = process_usage()
+        return {
+            "requests": figures.requests,
+            "wasted_requests": figures.wasted_requests,
+            "steals": figures.steals,
+            "retries": figures.retries,
+            "throttled": figures.throttled,
+            "lost_workers": figures.lost_workers,
+            "listed": figures.listed,
+            "dropped": dict(figures.dropped),
+            "wall_s": round(time.monotonic() - self._started_at, 3),
+            "cpu_s": round(figures.cpu_s, 3),
+            "peak_rss_bytes": used.peak_rss_bytes + figures.peak_rss_bytes,
+            "workers": self._processes,
+            "streams": self._request.streams,
+        }
+
+    def _shown(self) -> str:
+        shown = [f"gs://{self._request.bucket}/{prefix}" for prefix in self._prefixes[:3]]
+        return ", ".join(shown) + (f" and {len(self._prefixes) - 3} more prefixes" if len(self._prefixes) > 3 else "")
+
+
+def _seeded(waiting: Sequence[NameRange], seeds: Sequence[str]) -> tuple[NameRange, ...]:
+    """Divide what is waiting at the names of an earlier listing."""
+    divided: list[NameRange] = []
+    for names in waiting:
+        divided.extend(names.divided([seed for seed in seeds if seed > names.start and seed in names]))
+    return tuple(divided)
+
+
+def _described(request: ListRequest) -> dict[str, Any]:
+    """Return the request as JSON-safe data, for the index."""
+    described = asdict(request)
+    filters = described["filters"]
+    if filters["storage_classes"] is not None:
+        filters["storage_classes"] = sorted(filters["storage_classes"])
+    for name in ("updated_after", "updated_before"):
+        if filters[name] is not None:
+            filters[name] = filters[name].isoformat()
+    return described

@@ -1,0 +1,161 @@
+"""What the scheduler's owner and the workers of a listing say to each other. Plain, picklable data.
+
+`ListRange`, `Shrink`, `Probe` and `Halt` are the scheduler's instructions, each in an `Order` that names the worker;
+`PageListed`, `RangeEnded`, `ShrinkAnswered`, `Probed` are its events, as are `WorkerJoined` and `WorkerLost`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from airflow_dataflux.core.config import ListRequest, StoreConfig
+from airflow_dataflux.core.gcs.store import RequestCounts
+from airflow_dataflux.core.manifest.parts import PartInfo
+from airflow_dataflux.core.namerange import NameRange
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """The first message to a worker: what it lists, where its parts go, how many streams it runs."""
+
+    request: ListRequest
+    store_config: StoreConfig
+    parts_uri: str
+    run_id: str
+    streams: int
+
+
+@dataclass(frozen=True, slots=True)
+class ListRange:
+    """List `names`, all of which begin with `prefix`."""
+
+    range_id: int
+    names: NameRange
+    prefix: str
+
+
+@dataclass(frozen=True, slots=True)
+class Shrink:
+    """End the range at the first of `points` that is still ahead, and say which, at once."""
+
+    range_id: int
+    steal_id: int
+    points: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Find the first name in `names`, with the cheapest request there is."""
+
+    probe_id: int
+    names: NameRange
+    prefix: str
+
+
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """End every range after the page that is in flight."""
+
+
+Instruction = ListRange | Shrink | Probe | Halt
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """An instruction and the worker that gets it."""
+
+    worker: int
+    instruction: Instruction
+
+
+@dataclass(frozen=True, slots=True)
+class PageListed:
+    """One page of a range arrived; `first` and `last` are None if it held no name of the range.
+
+    Attributes:
+        range_id: the range.
+        listed: rows of the range, before filters.
+        kept: rows after filters.
+        kept_bytes: lower bound of what the kept rows need in an inline manifest.
+        first, last: names of the first and the last row.
+        examples: some names between them.
+    """
+
+    range_id: int
+    listed: int
+    kept: int
+    kept_bytes: int
+    first: str | None
+    last: str | None
+    examples: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RangeEnded:
+    """The range was listed up to `end`, and its rows are in `parts`.
+
+    `end` is the range's own end, or an earlier name after a Halt; `parts` are durable; `dropped` counts what each
+    filter left out.
+    """
+
+    range_id: int
+    end: str | None
+    parts: tuple[PartInfo, ...] = ()
+    dropped: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ShrinkAnswered:
+    """The range now ends at `point`, one of those asked for; None: it was past them all, or had ended."""
+
+    range_id: int
+    steal_id: int
+    point: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """The first name of a probe's range, None if there is none."""
+
+    probe_id: int
+    name: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerJoined:
+    """A worker is there and runs so many streams."""
+
+    worker: int
+    streams: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLost:
+    """A worker is gone, and with it everything it had not reported."""
+
+    worker: int
+
+
+Event = PageListed | RangeEnded | ShrinkAnswered | Probed | WorkerJoined | WorkerLost
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerFigures:
+    """What a worker has used: with `final=False` from time to time, with True as its last message."""
+
+    counts: RequestCounts
+    cpu_s: float = 0.0
+    peak_rss_bytes: int = 0
+    final: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StreamFailed:
+    """A request failed for good, or the rows could not be written: the listing cannot be finished."""
+
+    range_id: int | None
+    error: BaseException
+
+
+class Finish:
+    """No more work: send the final figures and end."""

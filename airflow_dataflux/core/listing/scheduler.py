@@ -1,0 +1,531 @@
+"""Who lists what: a state machine without I/O. Events in, instructions out.
+
+The protocol, once:
+
+1. A worker joins with a number of streams. Every range and every probe that is given to it takes one of them until
+   its `RangeEnded` or `Probed` arrives.
+2. `ListRange` starts a range. `PageListed` tells how far it came. `RangeEnded` ends it, and its rows are durable.
+3. A steal: with streams idle, the range with the most left (the victim) is asked to `Shrink` to the first of some
+   split points that is still ahead of it. As many idle streams as there are points are promised to the steal. The
+   victim's worker answers at once, even with a request in flight, with the point it chose, and trims what arrives
+   beyond it. **Only after that answer** are the ranges behind the point started: what a victim may still list and
+   what a thief lists never overlap. The answer None ("past them all") changes nothing.
+4. A worker answers in order: an accepting `ShrinkAnswered` always comes before the `RangeEnded` of its range. So if the
+   range ends while a steal is in flight, the steal is over, and its answer, if any, is stale: known by its id, ignored.
+5. A lost worker's unfinished ranges are given to others under new ids, each from its start to the end that was last
+   agreed; a shrink that was accepted but not answered was never acted upon, so nothing is lost or doubled.
+6. `halt` lets every range end after its page in flight; what is left is in `leftover`.
+7. What a range did not list (its `RangeEnded.end` lies before its end) is listed by another one.
+
+Stealing is an optimisation: with every steal refused the listing is as complete, and slower.
+
+Invariants (`check`, run after every event in tests): finished, live and waiting ranges tile the request; no two
+overlap; no worker has more to do than streams. Where to split is the business of `Knowledge`; whether the listing is
+complete is proven by the `Ledger`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from airflow_dataflux.core.listing.knowledge import Knowledge
+from airflow_dataflux.core.listing.ledger import Ledger
+from airflow_dataflux.core.listing.messages import (
+    Event,
+    Halt,
+    ListRange,
+    Order,
+    PageListed,
+    Probe,
+    Probed,
+    RangeEnded,
+    Shrink,
+    ShrinkAnswered,
+    WorkerJoined,
+    WorkerLost,
+)
+from airflow_dataflux.core.listing.scale import Scale
+from airflow_dataflux.core.listing.split import ladder
+from airflow_dataflux.core.namerange import NameRange, after, prefix_range, wire_start
+
+SMALLEST_PIECE_PAGES = 1.5
+"""No steal makes pieces that are expected to be smaller: each costs half a request more than it saves in time."""
+
+BLIND_PIECES = 16
+"""Pieces of a range of unknown size: their first pages show where the objects are, then they are divided further."""
+
+LADDER_PROBES = 8
+"""Probes in one round that looks for the position at which the names of a range differ; two rounds settle it."""
+
+PLAUSIBLE_PAGES = 200_000
+"""An estimate above this many pages means that the structure of the names is not understood yet."""
+
+FREE_WASTE = 24
+WASTE_PER_PAGE = 1 / 20
+"""Requests that may be wasted (probes, empty ranges): so many, plus this part of the pages. The bar is 10 % in all."""
+
+
+@dataclass(slots=True)
+class Steal:
+    """A steal in flight: asked, not yet answered."""
+
+    steal_id: int
+    points: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class LiveRange:
+    """A range that a stream is listing."""
+
+    range_id: int
+    worker: int
+    names: NameRange
+    prefix: str
+    fresh: bool  # nothing is known of its size: it is a root, not a piece
+    first: str | None = None
+    position: str | None = None
+    pages: int = 0
+    listed: int = 0
+    steal: Steal | None = None
+    unsplittable: bool = False  # until its next page
+    probes: int = 0  # of its ladder, not yet answered
+    ladder_rounds: int = 0
+    ladder_again_at: int = 0  # pages
+    ladder_found: dict[str, bool] = field(default_factory=dict)  # bound -> something is there
+    scale: Scale | None = None
+    scale_pages: int = 0
+
+    @property
+    def low(self) -> str:
+        """The last name listed, or the range's start."""
+        return self.names.start if self.position is None else self.position
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A range that no stream lists yet."""
+
+    names: NameRange
+    prefix: str
+    fresh: bool
+
+
+@dataclass(slots=True, kw_only=True)
+class Totals:
+    """What happened so far."""
+
+    pages: int = 0
+    listed: int = 0
+    probes: int = 0
+    empty_ranges: int = 0
+    ranges: int = 0
+    steals: int = 0
+    refused: int = 0
+    lost_workers: int = 0
+
+    @property
+    def wasted_requests(self) -> int:
+        """Requests that brought no rows: probes, and ranges without objects."""
+        return self.probes + self.empty_ranges
+
+
+class Scheduler:
+    """The state machine. One owner, not thread-safe.
+
+    Args:
+        prefixes: the distinct prefixes that are listed.
+        waiting: the ranges to list; None: everything below the prefixes.
+        examples: names known beforehand.
+        first_range_id: the first id that is given; ids of one listing are never given twice.
+    """
+
+    def __init__(
+        self,
+        prefixes: Sequence[str],
+        *,
+        waiting: Iterable[NameRange] | None = None,
+        examples: Iterable[str] = (),
+        first_range_id: int = 1,
+    ) -> None:
+        roots = [prefix_range(prefix) for prefix in prefixes]
+        self._prefixes = dict(zip(roots, prefixes, strict=True))
+        ranges = roots if waiting is None else [names for names in waiting if not names.is_empty]
+        self._asked = tuple(sorted(ranges, key=lambda names: names.start))
+        self.ledger = Ledger(self._asked)
+        self.knowledge = Knowledge()
+        for name in examples:
+            self.knowledge.saw(name)
+        self.totals = Totals()
+        self._waiting: deque[Waiting] = deque(
+            Waiting(names, self._prefix_of(names), fresh=len(ranges) <= len(roots)) for names in self._asked
+        )
+        self._live: dict[int, LiveRange] = {}
+        self._streams: dict[int, int] = {}  # worker -> streams
+        self._busy: dict[int, int] = {}  # worker -> ranges and probes
+        self._probes: dict[int, tuple[int, int, NameRange]] = {}  # probe -> (worker, range, where)
+        self._probe_queue: deque[tuple[int, NameRange, str]] = deque()
+        self._next_id = first_range_id
+        self._halting = False
+        self._stories: dict[int, list[str]] = {}
+
+    # -- what the owner asks
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is being listed and nothing waits for a stream (after `halt`: nothing is being listed)."""
+        return not self._live and (self._halting or not self._waiting)
+
+    @property
+    def workers(self) -> tuple[int, ...]:
+        """The workers that have joined and are not lost."""
+        return tuple(self._streams)
+
+    def start_of(self, range_id: int) -> str | None:
+        """Return where a live range starts; None if it is not live."""
+        live = self._live.get(range_id)
+        return None if live is None else live.names.start
+
+    @property
+    def active_streams(self) -> int:
+        """How many streams list a range or probe."""
+        return len(self._live) + len(self._probes)
+
+    @property
+    def next_range_id(self) -> int:
+        """An id that was not given yet."""
+        return self._next_id
+
+    @property
+    def leftover(self) -> tuple[NameRange, ...]:
+        """After `halt`: what nobody has listed, sorted."""
+        return tuple(sorted((waiting.names for waiting in self._waiting), key=lambda names: names.start))
+
+    def remaining_pages(self) -> float | None:
+        """Return the pages that are still to come, as far as one can tell; None if one cannot."""
+        if any(waiting.fresh for waiting in self._waiting):
+            return None
+        total = 0.0
+        for live in self._live.values():
+            pages = self._remaining(live)
+            if math.isinf(pages):
+                return None
+            total += pages
+        return total
+
+    def story(self, range_id: int) -> list[str]:
+        """Return what happened to one range, in order."""
+        return list(self._stories.get(range_id, ()))
+
+    # -- events
+
+    def handle(self, event: Event) -> list[Order]:
+        """Take an event; return what is to be done about it now."""
+        match event:
+            case PageListed():
+                self._page_listed(event)
+            case RangeEnded():
+                self._range_ended(event)
+            case ShrinkAnswered():
+                self._shrink_answered(event)
+            case Probed():
+                self._probed(event)
+            case WorkerJoined(worker, streams):
+                self._streams[worker] = streams
+                self._busy[worker] = 0
+            case WorkerLost():
+                self._worker_lost(event)
+        return [] if self._halting else self._plan()
+
+    def halt(self) -> list[Order]:
+        """Let every range end after its page in flight; plan nothing new."""
+        self._halting = True
+        while self._probe_queue:
+            live = self._live.get(self._probe_queue.popleft()[0])
+            if live is not None:
+                live.probes -= 1
+        return [Order(worker, Halt()) for worker in self._streams]
+
+    def _page_listed(self, event: PageListed) -> None:
+        live = self._live.get(event.range_id)
+        if live is None:
+            return  # of a range that ended with its worker
+        live.pages += 1
+        live.listed += event.listed
+        live.unsplittable = False
+        self.totals.pages += 1
+        self.totals.listed += event.listed
+        if event.last is None or event.first is None:
+            return
+        for name in (event.first, *event.examples, event.last):
+            self.knowledge.saw(name)
+        if live.first is None:
+            live.first = event.first
+            self.knowledge.saw_nothing(live.names.start, event.first)
+        live.position = event.last
+
+    def _range_ended(self, event: RangeEnded) -> None:
+        live = self._live.pop(event.range_id, None)
+        if live is None:
+            return
+        self._busy[live.worker] -= 1
+        self._tell(live.range_id, f"ended at {event.end!r} with {live.listed} objects in {live.pages} pages")
+        names = NameRange(live.names.start, event.end)
+        self.ledger.finish(names)
+        if not names.is_empty:
+            self.knowledge.saw_nothing(live.names.start if live.position is None else after(live.position), event.end)
+        if live.listed == 0:
+            self.totals.empty_ranges += 1
+        if event.end is not None and event.end != live.names.end:
+            self._wait(NameRange(event.end, live.names.end), live.prefix, fresh=False)
+
+    def _shrink_answered(self, event: ShrinkAnswered) -> None:
+        live = self._live.get(event.range_id)
+        if live is None or live.steal is None or live.steal.steal_id != event.steal_id:
+            return  # stale: the range ended, or its worker did
+        points = live.steal.points
+        live.steal = None
+        if event.point is None:
+            live.unsplittable = True
+            self.totals.refused += 1
+            self._tell(live.range_id, f"steal {event.steal_id} refused")
+            return
+        kept = points[points.index(event.point) :]
+        victim, *pieces = live.names.divided(kept)
+        live.names = victim
+        live.scale = None
+        live.fresh = False
+        self.totals.steals += len(pieces)
+        self._tell(
+            live.range_id, f"steal {event.steal_id}: now ends at {event.point!r}, {len(pieces)} ranges given away"
+        )
+        for names in pieces:
+            self._wait(names, live.prefix, fresh=False)
+
+    def _probed(self, event: Probed) -> None:
+        probe = self._probes.pop(event.probe_id, None)
+        if probe is None:
+            return
+        worker, range_id, names = probe
+        self._busy[worker] -= 1
+        if event.name is None:
+            self.knowledge.saw_nothing(names.start, names.end)
+        else:
+            self.knowledge.saw_nothing(names.start, event.name)
+            self.knowledge.saw(event.name)
+        live = self._live.get(range_id)
+        if live is not None:
+            live.ladder_found[names.start] = event.name is not None
+            self._probe_over(live)
+
+    def _probe_over(self, live: LiveRange) -> None:
+        live.probes -= 1
+        if live.probes == 0:
+            live.scale = None
+            if live.ladder_rounds >= 2:
+                live.ladder_again_at = max(4, 2 * live.pages)
+
+    def _worker_lost(self, event: WorkerLost) -> None:
+        self._streams.pop(event.worker, None)
+        self._busy.pop(event.worker, None)
+        self.totals.lost_workers += 1
+        for live in [live for live in self._live.values() if live.worker == event.worker]:
+            del self._live[live.range_id]
+            self.totals.listed -= live.listed
+            self._tell(live.range_id, f"lost with worker {event.worker}")
+            self._wait(live.names, live.prefix, fresh=live.fresh)
+        for probe_id, (worker, range_id, _) in list(self._probes.items()):
+            if worker == event.worker:
+                del self._probes[probe_id]
+                if range_id in self._live:
+                    self._probe_over(self._live[range_id])
+
+    # -- decisions
+
+    def _plan(self) -> list[Order]:
+        orders: list[Order] = []
+        while self._waiting and self._free() > 0:
+            orders.append(self._start(self._waiting.popleft()))
+        if self._waiting:
+            return orders
+        self._start_probes(orders)
+        idle = self._idle()
+        if idle <= 0 or not self._live:
+            return orders
+        budget = FREE_WASTE + self.totals.pages * WASTE_PER_PAGE - self.totals.wasted_requests - self._probes_pending()
+        if budget < 1:
+            return orders
+        victims = [
+            live for live in self._live.values() if live.steal is None and not live.unsplittable and not live.probes
+        ]
+        sizes = {live.range_id: self._remaining(live) for live in victims}
+        unknown = [live for live in victims if math.isinf(sizes[live.range_id])]
+        for live in unknown:
+            idle -= self._explore(live, idle, budget, orders)
+            if idle <= 0:
+                return orders
+        known = [
+            live for live in victims if not math.isinf(sizes[live.range_id]) and live.steal is None and not live.probes
+        ]
+        pieces = self._shares(known, sizes, min(idle, max(1, int(2 * budget))))
+        for live in known:
+            if pieces.get(live.range_id, 1) > 1:
+                self._steal(live, pieces[live.range_id] - 1, orders)
+        self._start_probes(orders)
+        return orders
+
+    def _shares(self, known: Sequence[LiveRange], sizes: dict[int, float], idle: int) -> dict[int, int]:
+        """Divide the idle streams so that the largest piece that will be left is as small as possible."""
+        pieces = dict.fromkeys((live.range_id for live in known), 1)
+        for _ in range(idle):
+            best = max(pieces, key=lambda range_id: sizes[range_id] / pieces[range_id], default=None)
+            if best is None or sizes[best] / (pieces[best] + 1) < SMALLEST_PIECE_PAGES:
+                break
+            pieces[best] += 1
+        return pieces
+
+    def _explore(self, live: LiveRange, idle: int, budget: float, orders: list[Order]) -> int:
+        """Do something about a range of unknown size; return how many idle streams that took."""
+        rounds = live.ladder_rounds
+        if live.position is None and not live.names.start.endswith("\0") and live.pages == 0:
+            return 0  # its first page is under way, and there is no real name to climb from
+        if rounds < 2 or live.pages >= live.ladder_again_at:
+            if rounds >= 2:
+                live.ladder_rounds = 0
+                live.ladder_found.clear()
+            bounds = self._rungs(live, min(LADDER_PROBES, int(budget)))
+            live.ladder_rounds += 1
+            if bounds:
+                live.probes = len(bounds)
+                for bound in bounds:
+                    self._probe_queue.append((live.range_id, NameRange(bound, live.names.end), live.prefix))
+                self._start_probes(orders)
+                return min(idle, len(bounds))
+            live.ladder_rounds = 2
+            live.ladder_again_at = max(4, 2 * live.pages)
+        return self._steal(live, min(idle, BLIND_PIECES - 1, max(1, int(2 * budget))), orders)
+
+    def _rungs(self, live: LiveRange, count: int) -> list[str]:
+        """Return the bounds of the next round of probes: spread out at first, then between the two that matter."""
+        name = wire_start(live.low)
+        low, high = self.knowledge.bounds(live.low, live.names.end)
+        if low != live.low:
+            name = low  # the next name is known already
+        if not live.ladder_found:
+            return ladder(name, high, count)
+        nothing = [bound for bound, found in live.ladder_found.items() if not found]
+        something = [bound for bound, found in live.ladder_found.items() if found]
+        above = max((len(bound) for bound in nothing), default=0)
+        below = min((len(bound) for bound in something if len(bound) > above), default=None)
+        return ladder(name, high, count, above=above, below=below)
+
+    def _remaining(self, live: LiveRange) -> float:
+        """Return the pages that a range still has, 0 if it is too early to say, infinity if nobody knows."""
+        if live.pages == 0:
+            return math.inf if live.fresh else 0.0
+        if live.position is None or live.first is None:
+            return math.inf  # pages without names: the objects that match are far apart
+        if live.scale is None or live.pages >= 2 * live.scale_pages:
+            live.scale = self.knowledge.scale(live.names.start, live.names.end)
+            live.scale_pages = live.pages
+        done = self.knowledge.distance(live.scale, live.first, live.position)
+        left = self.knowledge.distance(live.scale, live.position, live.names.end)
+        if done == 0 or left == 0:
+            return math.inf
+        pages = live.pages * left / done
+        return math.inf if pages > PLAUSIBLE_PAGES else pages
+
+    def _steal(self, live: LiveRange, count: int, orders: list[Order]) -> int:
+        points = tuple(self.knowledge.split(live.low, live.names.end, count))
+        if not points:
+            live.unsplittable = True
+            return 0
+        live.steal = Steal(self._new_id(), points)
+        self._tell(live.range_id, f"steal {live.steal.steal_id}: {len(points)} points from {points[0]!r} asked for")
+        orders.append(Order(live.worker, Shrink(live.range_id, live.steal.steal_id, points)))
+        return len(points)
+
+    def _start_probes(self, orders: list[Order]) -> None:
+        while self._probe_queue and self._free() > 0:
+            range_id, names, prefix = self._probe_queue.popleft()
+            if range_id not in self._live:
+                continue
+            worker = self._freest()
+            probe_id = self._new_id()
+            self._probes[probe_id] = (worker, range_id, names)
+            self._busy[worker] += 1
+            self.totals.probes += 1
+            orders.append(Order(worker, Probe(probe_id, names, prefix)))
+
+    def _start(self, waiting: Waiting) -> Order:
+        worker = self._freest()
+        range_id = self._new_id()
+        self._busy[worker] += 1
+        self._live[range_id] = LiveRange(range_id, worker, waiting.names, waiting.prefix, waiting.fresh)
+        self.totals.ranges += 1
+        self._tell(range_id, f"[{waiting.names.start!r}, {waiting.names.end!r}) given to worker {worker}")
+        return Order(worker, ListRange(range_id, waiting.names, waiting.prefix))
+
+    # -- small things
+
+    def _wait(self, names: NameRange, prefix: str, *, fresh: bool) -> None:
+        if not names.is_empty:
+            self._waiting.append(Waiting(names, prefix, fresh))
+
+    def _free(self) -> int:
+        """How many streams have nothing to do."""
+        return sum(self._streams.values()) - sum(self._busy.values())
+
+    def _idle(self) -> int:
+        """How many streams have nothing to do and are promised to nobody."""
+        promised = sum(len(live.steal.points) for live in self._live.values() if live.steal is not None)
+        return self._free() - promised - len(self._probe_queue)
+
+    def _probes_pending(self) -> int:
+        return len(self._probe_queue)
+
+    def _freest(self) -> int:
+        return max(self._streams, key=lambda worker: self._streams[worker] - self._busy[worker])
+
+    def _prefix_of(self, names: NameRange) -> str:
+        for root, prefix in self._prefixes.items():
+            if root.covers(names):
+                return prefix
+        raise ValueError(f"{names} is not below one of the prefixes")
+
+    def _new_id(self) -> int:
+        self._next_id += 1
+        return self._next_id - 1
+
+    def _tell(self, range_id: int, text: str) -> None:
+        self._stories.setdefault(range_id, []).append(text)
+
+    def check(self) -> None:
+        """Raise RuntimeError if an invariant does not hold. For tests: it looks at everything."""
+        pieces = [
+            *self.ledger.finished,
+            *(live.names for live in self._live.values()),
+            *(w.names for w in self._waiting),
+        ]
+        tiles = Ledger(self._asked)
+        for names in pieces:
+            tiles.finish(names)
+        tiles.prove()
+        for worker, streams in self._streams.items():
+            busy = sum(live.worker == worker for live in self._live.values())
+            busy += sum(probe[0] == worker for probe in self._probes.values())
+            if busy != self._busy[worker] or busy > streams:
+                raise RuntimeError(
+                    f"worker {worker} has {busy} things to do, {self._busy[worker]} booked, {streams} streams"
+                )
+        for live in self._live.values():
+            if live.position is not None and live.position not in live.names:
+                raise RuntimeError(f"range {live.range_id} lists {live.position!r}, outside {live.names}")
+            if live.steal is not None and not all(point in live.names for point in live.steal.points):
+                raise RuntimeError(f"range {live.range_id} is asked to shrink outside {live.names}")
+            probes = sum(probe[1] == live.range_id for probe in self._probes.values())
+            probes += sum(queued[0] == live.range_id for queued in self._probe_queue)
+            if probes != live.probes:
+                raise RuntimeError(f"range {live.range_id} waits for {live.probes} probes, {probes} are under way")
