@@ -68,14 +68,19 @@ def parse_query(query: Mapping[str, str], settings: Settings) -> ListQuery:
         start=start,
         end=min(ends, default=None),
         delimiter=query.get("delimiter", "").encode(),
-        include_trailing_delimiter=query.get("includeTrailingDelimiter") == "true",
+        include_trailing_delimiter=_flag(query, "includeTrailingDelimiter"),
         glob=query.get("matchGlob") or None,
         rows=min(wanted or settings.page_default, settings.page_cap),
         scan_cap=settings.scan_cap,
-        versions=query.get("versions") == "true",
-        soft_deleted=query.get("softDeleted") == "true",
+        versions=_flag(query, "versions"),
+        soft_deleted=_flag(query, "softDeleted"),
         projection=parse_fields(query.get("fields")),
     )
+
+
+def _flag(query: Mapping[str, str], parameter: str) -> bool:
+    # The official client writes Python's True.
+    return query.get(parameter, "").lower() == "true"
 
 
 def list_page(bucket: Bucket, query: ListQuery, endpoint: str) -> ListAnswer:

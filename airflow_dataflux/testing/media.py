@@ -51,7 +51,7 @@ def _headers(record: ObjectRecord) -> dict[str, str]:
         "X-Goog-Storage-Class": record.storage_class,
         "X-Goog-Stored-Content-Encoding": record.headers.get("contentEncoding", "identity"),
         "X-Goog-Stored-Content-Length": str(record.content.size),
-        "ETag": f'"{etag(record)}"',
+        "ETag": etag(record),
         "Last-Modified": formatdate(record.updated_us / 1_000_000, usegmt=True),
         "Accept-Ranges": "bytes",
     }
