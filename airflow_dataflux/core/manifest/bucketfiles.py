@@ -1,6 +1,7 @@
 """A manifest's files in Cloud Storage, through the Store: its credentials, retries, pacing and `user_project`.
 
-Guarantee: an object is read at one generation, so a file that is replaced meanwhile is never read half and half.
+Guarantee: an object is read at one generation and checked, so a file that is replaced meanwhile is never read half and
+half.
 Thread-safe, as the Store is.
 """
 
@@ -10,12 +11,17 @@ import threading
 import weakref
 from collections.abc import Iterator
 
-from airflow_dataflux.core.errors import ManifestError, ObjectNotFoundError, PermissionDeniedError
-from airflow_dataflux.core.gcs.store import ObjectVersion, PageRequest, Store
+from airflow_dataflux.core.errors import ManifestError, ObjectNotFoundError, PermissionDeniedError, UnavailableError
+from airflow_dataflux.core.gcs.hashes import crc32c_of
+from airflow_dataflux.core.gcs.store import Body, ObjectVersion, PageRequest, Store
 from airflow_dataflux.core.manifest.location import Location
 
 _WRITE_PERMISSIONS = ("storage.objects.create", "storage.objects.delete", "storage.objects.get")
 """Creating and reading parts, and replacing an earlier manifest."""
+
+
+_READ_ATTEMPTS = 4
+"""As often as a small body may break; opening a read has its own retries in the store."""
 
 
 class BucketFiles:
@@ -41,32 +47,31 @@ class BucketFiles:
             return self._given
 
     def read(self, location: Location) -> bytes:
-        """Return the whole object: two class B requests. Raises FileNotFoundError, and what the store raises."""
-        for attempt in (1, 2):
+        """Return the whole object, checked by crc32c: two class B requests.
+
+        A body that breaks, arrives wrong, or belongs to a generation that was replaced since we looked, is read again.
+        Raises FileNotFoundError, and what the store raises.
+        """
+        problem: Exception | None = None
+        for _ in range(_READ_ATTEMPTS):
             try:
-                return self._read_once(location)
+                row = self._store.stat(location.bucket, location.path).row
+            except ObjectNotFoundError as error:
+                raise FileNotFoundError(f"There is no object {location.uri}.") from error
+            data = bytearray(row.size)
+            try:
+                with self._store.read(location.bucket, ObjectVersion(name=row.name, generation=row.generation)) as body:
+                    problem = _fill(memoryview(data), body)
             except ObjectNotFoundError as error:
                 # 1. stat saw a generation; 2. a writer replaced the object; 3. that generation is gone: look once more.
-                if attempt == 2:
-                    raise FileNotFoundError(f"There is no object {location.uri}.") from error
-        raise FileNotFoundError(location.uri)  # pragma: no cover - the loop always returns or raises
-
-    def _read_once(self, location: Location) -> bytes:
-        store = self._store
-        row = store.stat(location.bucket, location.path).row
-        data = bytearray(row.size)
-        received = 0
-        with store.read(location.bucket, ObjectVersion(name=row.name, generation=row.generation)) as body:
-            while received < row.size:
-                count = body.readinto(memoryview(data)[received:])
-                if not count:
-                    break
-                received += count
-        if received != row.size:
-            raise ManifestError(
-                f"Reading {location.uri} ended after {received} of {row.size} bytes. Try again.", uri=location.uri
-            )
-        return bytes(data)
+                problem = FileNotFoundError(f"There is no object {location.uri}: it is replaced again and again.")
+                problem.__cause__ = error
+                continue
+            if problem is None and row.crc32c is not None and crc32c_of(bytes(data)) != row.crc32c:
+                problem = ManifestError(f"{location.uri} arrived with another crc32c than stored.", uri=location.uri)
+            if problem is None:
+                return bytes(data)
+        raise problem or FileNotFoundError(location.uri)
 
     def write(self, location: Location, data: bytes) -> None:
         """Create or replace the object: one class A request."""
@@ -109,3 +114,17 @@ class BucketFiles:
                 status=403,
                 reason="missing permission",
             )
+
+
+def _fill(buffer: memoryview, body: Body) -> UnavailableError | None:
+    """Fill `buffer` from `body`; return why it could not be filled, None if it was."""
+    received = 0
+    try:
+        while received < len(buffer):
+            count = body.readinto(buffer[received:])
+            if count == 0:
+                return UnavailableError(f"A body ended after {received} of {len(buffer)} bytes.", operation="read")
+            received += count
+    except UnavailableError as error:
+        return error
+    return None
