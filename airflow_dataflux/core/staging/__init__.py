@@ -1,1 +1,12 @@
-"""Placeholder docstring, replaced by its owner."""
+"""Staging: put a manifest's objects on local disk, verified, atomically, and leave a receipt.
+
+`stage` does it; `sweep_composites` deletes temporary objects that killed stagings left in a bucket.
+"""
+
+from __future__ import annotations
+
+from airflow_dataflux.core.staging.composites import SweepResult, sweep_composites
+from airflow_dataflux.core.staging.receipt import Receipt
+from airflow_dataflux.core.staging.stager import stage
+
+__all__ = ["Receipt", "SweepResult", "stage", "sweep_composites"]

@@ -1,0 +1,212 @@
+"""Temporary objects in the user's bucket: how they are named, kept account of, deleted and swept.
+
+Guarantees:
+- A composite is registered before it is asked for, and deleted on every way out of the staging; what could not be
+  deleted is reported by name.
+- Nothing is ever swept unless its name has our pattern *and* its custom metadata carries the same attempt id as its
+  name. A user's object is never deleted, wherever it lies.
+
+Names: `<composite_prefix><dag>/<run>/<task>/<map index>/<try>/<attempt>-<batch>-<round>`. The attempt id is random, so
+two stagings never share a name; the rest lets a later try find what an earlier one left.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from airflow_dataflux.core.config import RunIdentity, check_bucket_name
+from airflow_dataflux.core.errors import InvalidRequestError, ObjectNotFoundError, StoreError
+from airflow_dataflux.core.gcs.store import DeleteFailure, ObjectVersion, PageRequest, Store
+
+_MARK = "dataflux-composite"
+_MARK_VERSION = "1"
+_ATTEMPT = "dataflux-attempt"
+
+_SEGMENT_CHARACTERS = 160
+"""Five segments of this length and a prefix of a user's choice stay below the 1,024 bytes of an object name."""
+
+_SAFE = re.compile(r"[^A-Za-z0-9._+:-]")
+_TAIL = re.compile(r"[^/]+/[^/]+/[^/]+/(-?\d+)/(\d+)/([0-9a-f]{16})-\d+-\d+")
+
+_LOOKS_IN_FLIGHT = 16
+"""Metadata requests of a sweep in flight; a sweep is rare and must not crowd out the staging."""
+
+
+def encode_segment(text: str) -> str:
+    """Return free text as one segment of an object name: different texts give different segments."""
+    encoded = _SAFE.sub(
+        lambda match: "".join(f"={byte:02X}" for byte in match.group().encode("utf-8", "replace")), text
+    )
+    if encoded in ("", ".", ".."):
+        encoded = "=" + encoded.replace(".", "=2E")
+    if len(encoded) > _SEGMENT_CHARACTERS:
+        digest = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16]
+        encoded = f"{encoded[: _SEGMENT_CHARACTERS - 18]}=={digest}"
+    return encoded
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CompositeNames:
+    """The names that one attempt gives to its composites, and the metadata that marks them."""
+
+    composite_prefix: str
+    identity: RunIdentity
+    attempt: str = field(default_factory=lambda: secrets.token_hex(8))
+
+    @property
+    def task_prefix(self) -> str:
+        """Prefix of all tries of this task."""
+        who = self.identity
+        return (
+            f"{self.composite_prefix}{encode_segment(who.dag)}/{encode_segment(who.run)}/{encode_segment(who.task)}/"
+            f"{who.map_index}/"
+        )
+
+    @property
+    def attempt_prefix(self) -> str:
+        """Prefix of the composites of this attempt alone."""
+        return f"{self.task_prefix}{self.identity.try_number}/{self.attempt}-"
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """Custom metadata of every composite of this attempt."""
+        return {_MARK: _MARK_VERSION, _ATTEMPT: self.attempt}
+
+    def name(self, batch: int, round_: int) -> str:
+        """Return the name of a batch's composite; `round_` counts how often the batch was handed out before."""
+        return f"{self.attempt_prefix}{batch}-{round_}"
+
+
+@dataclass(frozen=True, slots=True)
+class _ParsedName:
+    try_number: int
+    attempt: str
+
+
+def _parse(name: str, composite_prefix: str) -> _ParsedName | None:
+    """Return what a composite's name says, None if it is not one."""
+    if not name.startswith(composite_prefix):
+        return None
+    match = _TAIL.fullmatch(name, len(composite_prefix))
+    return _ParsedName(int(match[2]), match[3]) if match else None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SweepResult:
+    """What a sweep found.
+
+    Attributes:
+        found: names of the composites that match, oldest name first.
+        deleted: how many of them were deleted; 0 in a dry run.
+        failures: those that could not be deleted, with the reason.
+    """
+
+    found: tuple[str, ...] = ()
+    deleted: int = 0
+    failures: tuple[DeleteFailure, ...] = ()
+
+
+def sweep_composites(
+    bucket: str, *, composite_prefix: str, older_than: timedelta, dry_run: bool, store: Store
+) -> SweepResult:
+    """Delete composites that runs left behind, whoever made them.
+
+    Costs one list request for each page below the prefix, and one metadata request for each object whose name
+    matches. Choose `older_than` longer than the longest staging, or the composites of a living one are taken from it
+    (it then reads directly).
+
+    Args:
+        bucket: the bucket's bare name.
+        composite_prefix: where the stagings were told to name their composites.
+        older_than: least age, by the object's last change.
+        dry_run: find, delete nothing.
+        store: the bucket's store.
+    """
+    check_bucket_name(bucket)
+    if not composite_prefix.endswith("/"):
+        raise InvalidRequestError(f"composite_prefix must end in '/', got {composite_prefix!r}.")
+    if older_than < timedelta(0):
+        raise InvalidRequestError(f"older_than must not be negative, got {older_than}.")
+    before = datetime.now(UTC) - older_than
+    sweep = _Sweep(store, bucket, composite_prefix)
+    return sweep.run(composite_prefix, lambda parsed, updated: updated <= before, dry_run=dry_run)
+
+
+def sweep_earlier_tries(store: Store, bucket: str, names: CompositeNames) -> SweepResult:
+    """Delete what earlier tries of the same task left: one list request, and one for each composite found."""
+    sweep = _Sweep(store, bucket, names.composite_prefix)
+    current = names.identity.try_number
+    return sweep.run(names.task_prefix, lambda parsed, _: parsed.try_number < current)
+
+
+def sweep_attempt(store: Store, bucket: str, composite_prefix: str, attempt_prefix: str) -> SweepResult:
+    """Delete every composite of one attempt that is certainly over."""
+    return _Sweep(store, bucket, composite_prefix).run(attempt_prefix, lambda parsed, _: True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sweep:
+    store: Store
+    bucket: str
+    composite_prefix: str
+
+    def run(self, under: str, wanted: Callable[[_ParsedName, datetime], bool], *, dry_run: bool = False) -> SweepResult:
+        candidates = [
+            (ObjectVersion(name=name, generation=generation), parsed.attempt)
+            for name, generation, updated in self._listed(under)
+            if (parsed := _parse(name, self.composite_prefix)) is not None and wanted(parsed, updated)
+        ]
+        if not candidates:
+            return SweepResult()
+        with ThreadPoolExecutor(_LOOKS_IN_FLIGHT, thread_name_prefix="dataflux-sweep") as pool:
+            marked = list(pool.map(lambda candidate: self._is_marked(*candidate), candidates))
+        ours = [version for (version, _), is_ours in zip(candidates, marked, strict=True) if is_ours]
+        found = tuple(version.name for version in ours)
+        if dry_run:
+            return SweepResult(found=found)
+        failures = self.store.delete_many(self.bucket, ours)
+        return SweepResult(found=found, deleted=len(ours) - len(failures), failures=tuple(failures))
+
+    def _listed(self, under: str) -> Iterator[tuple[str, int, datetime]]:
+        token: str | None = None
+        while True:
+            page = self.store.list_page(self.bucket, PageRequest(prefix=under, page_token=token))
+            rows = page.rows
+            yield from zip(
+                rows["name"].to_pylist(), rows["generation"].to_pylist(), rows["updated"].to_pylist(), strict=True
+            )
+            token = page.next_page_token
+            if token is None:
+                return
+
+    def _is_marked(self, version: ObjectVersion, attempt: str) -> bool:
+        """Return whether the custom metadata says that the object is the composite that its name says it is."""
+        try:
+            stored = self.store.stat(self.bucket, version.name, version.generation)
+        except ObjectNotFoundError:
+            return False  # somebody else was faster
+        metadata = stored.metadata
+        return metadata.get(_MARK) == _MARK_VERSION and metadata.get(_ATTEMPT) == attempt
+
+
+def find_own(store: Store, bucket: str, name: str, attempt: str) -> ObjectVersion | None:
+    """Return the version of our composite of this name, None if there is none: for a compose of unknown outcome."""
+    try:
+        stored = store.stat(bucket, name)
+    except ObjectNotFoundError:
+        return None
+    if stored.metadata.get(_ATTEMPT) != attempt:
+        raise StoreError(
+            f"gs://{bucket}/{name} is not the composite that this staging asked for; it was left alone.",
+            operation="stat",
+            resource=f"gs://{bucket}/{name}",
+            status=None,
+            reason="foreign object",
+        )
+    return ObjectVersion(name=name, generation=stored.row.generation)

@@ -1,0 +1,200 @@
+"""From object names to safe relative paths, or the reason why not (pure).
+
+Guarantees: a path that is returned has only ordinary segments, so that joined to the destination it stays inside it;
+the names of one manifest that pass `NameCheck` get distinct paths, none of which is a directory of another.
+Every refusal is collected, so that one error names them all before anything is fetched.
+
+Assumptions: names come in UTF-8 byte order, as a manifest has them; the file system compares names by
+`FileSystemTraits`. What is on disk already (symlinks, other files) is not looked at here.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from airflow_dataflux.core.errors import UnsafeNameError
+from airflow_dataflux.core.model import object_uri
+
+OWN_DIRECTORY = ".dataflux"
+"""Receipts and locks below the destination; no object may land there."""
+
+_SUSPECT = r"(?:^|/)(?:\.{0,2}|\.dataflux)(?:/|$)|[\x00-\x1f\x7f]"
+"""Any name that the slow check must look at for its segments or characters; the rest is safe as it is."""
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_REPORTED_NAMES = 20
+"""How many refused names a message spells out; the error's details hold up to `_KEPT_NAMES`."""
+_KEPT_NAMES = 1000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FileSystemTraits:
+    """How the destination's file system treats names.
+
+    Attributes:
+        case_sensitive: `A` and `a` are two files.
+        keeps_normalisation: composed and decomposed forms of one text are two files.
+        name_max_bytes: longest segment.
+        path_max_bytes: longest path that the system takes, with the zero byte that ends it.
+    """
+
+    case_sensitive: bool = True
+    keeps_normalisation: bool = True
+    name_max_bytes: int = 255
+    path_max_bytes: int = 4096
+
+    @property
+    def exact(self) -> bool:
+        """Whether different names are always different files."""
+        return self.case_sensitive and self.keeps_normalisation
+
+    def fold(self, path: str) -> str:
+        """Return what is equal for paths that this file system holds for one."""
+        if not self.keeps_normalisation:
+            path = unicodedata.normalize("NFD", path)
+        return path if self.case_sensitive else path.casefold()
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An object name that cannot be staged, and why."""
+
+    name: str
+    reason: str
+
+
+def refusal_of(name: str, *, strip_prefix: str = "", traits: FileSystemTraits | None = None) -> str | None:
+    """Return why `name` alone cannot become a path, or None if it can.
+
+    A name that ends in `/` is looked at as the directory that it stands for; whether it may be one is the
+    caller's to know (it must hold no bytes).
+    """
+    traits = traits or FileSystemTraits()
+    if not name.startswith(strip_prefix):
+        return f"does not begin with strip_prefix {strip_prefix!r}"
+    path = name[len(strip_prefix) :]
+    if not path:
+        return "nothing is left of it after strip_prefix"
+    if path.startswith("/"):
+        return "is an absolute path"
+    control = _CONTROL.search(path)
+    if control:
+        return f"contains the control character {control.group()!r}"
+    segments = path.removesuffix("/").split("/")
+    if "" in segments:
+        return "contains '//'"
+    for segment in segments:
+        if segment in (".", ".."):
+            return f"contains the segment {segment!r}"
+        if len(segment) > traits.name_max_bytes // 4 and len(segment.encode()) > traits.name_max_bytes:
+            return f"has a segment of {len(segment.encode())} bytes; the file system takes {traits.name_max_bytes}"
+    if segments[0].casefold() == OWN_DIRECTORY:
+        return f"lies in {OWN_DIRECTORY}/, which belongs to the receipts"
+    return None
+
+
+@dataclass(slots=True)
+class NameCheck:
+    """Looks at all names of a manifest, batch by batch, and collects refusals.
+
+    On file systems that fold names it keeps a hash of every path; else its memory does not grow with the manifest.
+    """
+
+    destination: str
+    strip_prefix: str = ""
+    traits: FileSystemTraits = field(default_factory=FileSystemTraits)
+    refusals: list[Refusal] = field(default_factory=list)
+    refused_count: int = 0
+    _open_files: list[str] = field(default_factory=list)
+    _folded_files: set[int] = field(default_factory=set)
+    _folded_directories: set[int] = field(default_factory=set)
+
+    def look(self, names: pa.Array, sizes: pa.Array) -> list[str]:
+        """Check one batch of names and sizes; return the names as Python strings."""
+        suspects = self._suspects(names)
+        listed: list[str] = names.to_pylist()
+        for index, name in enumerate(listed):
+            reason = self._alone(name, int(sizes[index].as_py())) if suspects is None or index in suspects else None
+            if reason is None:
+                reason = self._beside(name)
+            if reason is None and not self.traits.exact:
+                reason = self._folded(name)
+            if reason is not None:
+                self.refuse(name, reason)
+        return listed
+
+    def refuse(self, name: str, reason: str) -> None:
+        """Record a refusal; beyond the first thousand they are only counted."""
+        self.refused_count += 1
+        if len(self.refusals) < _KEPT_NAMES:
+            self.refusals.append(Refusal(name, reason))
+
+    def raise_if_refused(self, bucket: str) -> None:
+        """Raise UnsafeNameError that names what was refused, if anything was."""
+        if not self.refused_count:
+            return
+        shown = "; ".join(f"{object_uri(bucket, one.name)!r} {one.reason}" for one in self.refusals[:_REPORTED_NAMES])
+        more = self.refused_count - min(self.refused_count, _REPORTED_NAMES)
+        raise UnsafeNameError(
+            f"{self.refused_count} object name(s) cannot become paths below {self.destination}, and nothing was "
+            f"fetched: {shown}{f'; and {more} more' if more else ''}. Leave them out with match_glob or another prefix, "
+            "or stage to a file system that takes them.",
+            names={one.name: one.reason for one in self.refusals},
+            refused_count=self.refused_count,
+        )
+
+    def _suspects(self, names: pa.Array) -> frozenset[int] | None:
+        """Return the indexes of names that need the slow check, nearly always none; None for all."""
+        if not self.traits.exact:
+            return None
+        limit = min(self.traits.name_max_bytes, self.traits.path_max_bytes - len(os.fsencode(self.destination)) - 2)
+        paths = pc.utf8_slice_codeunits(names, len(self.strip_prefix)) if self.strip_prefix else names
+        found = pc.or_(
+            pc.match_substring_regex(paths, _SUSPECT, ignore_case=True), pc.greater(pc.binary_length(paths), limit)
+        )
+        if self.strip_prefix:
+            found = pc.or_(found, pc.invert(pc.starts_with(names, self.strip_prefix)))
+        return frozenset(pc.indices_nonzero(found).to_pylist())
+
+    def _alone(self, name: str, size: int) -> str | None:
+        reason = refusal_of(name, strip_prefix=self.strip_prefix, traits=self.traits)
+        if reason is None and name.endswith("/") and size:
+            return f"ends in '/' but holds {size} bytes"
+        length = len(os.fsencode(self.destination)) + 1 + len(name[len(self.strip_prefix) :].encode())
+        if reason is None and length >= self.traits.path_max_bytes:
+            return f"makes a path of {length} bytes; the system takes {self.traits.path_max_bytes - 1}"
+        return reason
+
+    def _beside(self, name: str) -> str | None:
+        """Refuse `a/b` where `a` is a file.
+
+        In byte order all names that begin with `a` follow `a` without a gap, so the files whose names begin `name`
+        form a stack.
+        """
+        stack = self._open_files
+        while stack and not name.startswith(stack[-1]):
+            stack.pop()
+        for above in stack:
+            if name[len(above)] == "/":
+                return f"would lie below {above!r}, which is a file"
+        if not name.endswith("/"):
+            stack.append(name)
+        return None
+
+    def _folded(self, name: str) -> str | None:
+        """Refuse a path that this file system holds for one with another file. Directories may well be one."""
+        path = self.traits.fold(name[len(self.strip_prefix) :])
+        parents = {hash(path[:at]) for at, letter in enumerate(path) if letter == "/"}
+        whole = hash(path)
+        clash = not parents.isdisjoint(self._folded_files)
+        if not path.endswith("/"):
+            clash = clash or whole in self._folded_files or whole in self._folded_directories
+            self._folded_files.add(whole)
+        self._folded_directories |= parents
+        return "is one with an earlier name on this file system (case or Unicode normalisation)" if clash else None
