@@ -36,14 +36,20 @@ CONTROL_PATH = "/_control/"
 class Control:
     """Carries out the owner's orders. Every public method is a command; its parameters are its arguments."""
 
-    def __init__(self, pipeline: Pipeline, drop_connections: Callable[[], None]) -> None:
-        self._pipeline = pipeline
+    def __init__(self, endpoint: str, drop_connections: Callable[[], None]) -> None:
+        self._endpoint = endpoint
+        self._pipeline = Pipeline(endpoint)
         self._drop_connections = drop_connections
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """The state that new requests meet."""
+        return self._pipeline
 
     async def handle(self, request: web.BaseRequest, command: str) -> web.Response:
         """Answer one order."""
         method = getattr(self, command, None)
-        if command.startswith("_") or command == "handle" or method is None:
+        if command.startswith("_") or command in ("handle", "pipeline") or method is None:
             return web.Response(status=404, text=f"There is no command {command!r}.")
         body = await request.content.read()
         try:
@@ -59,7 +65,7 @@ class Control:
 
     def reset(self) -> None:
         """Forget everything and drop all connections, except the one this order came by."""
-        self._pipeline.reset()
+        self._pipeline = Pipeline(self._endpoint)
         self._drop_connections()
 
     def configure(self, **changes: Any) -> None:

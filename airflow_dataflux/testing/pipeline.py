@@ -37,15 +37,13 @@ class _Reset(Exception):  # noqa: N818 - not an error of the server: the scripte
 
 
 class Pipeline:
-    """One server's state, and the handler of its requests."""
+    """One server's state, and the handler of its requests.
+
+    A reset makes a new one; requests that are under way then stay with the state that they began with.
+    """
 
     def __init__(self, endpoint: str) -> None:
-        self._endpoint = endpoint
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget everything: buckets, settings, faults, counters."""
-        self.service = Service(self._endpoint)
+        self.service = Service(endpoint)
         self.journal = Journal()
         self.faults = Faults()
         self.changes = Changes()
@@ -61,19 +59,20 @@ class Pipeline:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Serve one HTTP request."""
-        journal = self.journal  # a reset meanwhile must not see this request end
-        journal.begin()
+        self.journal.begin()
         try:
             path, _, query = request.raw_path.partition("?")
             body = await request.content.read() if request.can_read_body else b""
             if body and (wait_s := self.timing.transfer_s(len(body))):
                 await asyncio.sleep(wait_s)
             call = make_call(request.method, path, query, request.headers, body)
-            return await self._serve(request, call, journal)
+            return await self._serve(request, call)
+        except ConnectionError:
+            return web.Response()  # the caller left while it was sending: nobody hears this answer
         finally:
-            journal.end()
+            self.journal.end()
 
-    async def _serve(self, request: web.BaseRequest, call: Call, journal: Journal) -> web.StreamResponse:
+    async def _serve(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
         route = Route(operation="unknown", action="")
         fault: ActiveFault | None = None
         sent: Sent | None = None
@@ -94,9 +93,12 @@ class Pipeline:
                 fault.applied()
                 sent = reset_connection(request)
         if sent is None:
-            sent = await send(request, answer, fault, self.timing)
+            try:
+                sent = await send(request, answer, fault, self.timing)
+            except ConnectionError:
+                sent = Sent(web.Response(), 0, complete=False)  # the caller left
         rows = answer.rows if sent.complete else 0
-        self._note(journal, route, call, answer.status if sent.complete else 0, sent.byte_count, fault, rows)
+        self._note(route, call, answer.status if sent.complete else 0, sent.byte_count, fault, rows)
         return sent.response
 
     @staticmethod
@@ -162,14 +164,11 @@ class Pipeline:
             answer = self.service.perform(route, call)
         except Refusal as refusal:
             answer = refusal_answer(refusal, as_text=False)
-        self._note(self.journal, route, call, answer.status, len(answer.body), fault, answer.rows)
+        self._note(route, call, answer.status, len(answer.body), fault, answer.rows)
         return answer
 
-    @staticmethod
-    def _note(
-        journal: Journal, route: Route, call: Call, status: int, sent: int, fault: ActiveFault | None, rows: int
-    ) -> None:
-        journal.note(
+    def _note(self, route: Route, call: Call, status: int, sent: int, fault: ActiveFault | None, rows: int) -> None:
+        self.journal.note(
             RequestRecord(
                 operation=route.operation,
                 method=call.method,

@@ -62,8 +62,8 @@ async def serve(options: ServeOptions) -> None:
     listener = await loop.create_server(server, options.host, options.port, backlog=_BACKLOG)
     host, port = listener.sockets[0].getsockname()[:2]
     endpoint = f"http://{host}:{port}"
-    dispatcher.open(Pipeline(endpoint), server)
-    options.prepare(dispatcher.pipeline)
+    dispatcher.open(endpoint, server)
+    options.prepare(dispatcher.control.pipeline)
     options.announce(endpoint)
     await stop.wait()
     listener.close()
@@ -75,22 +75,21 @@ async def serve(options: ServeOptions) -> None:
 class _Dispatcher:
     """Tells the owner's orders from the callers' requests."""
 
-    pipeline: Pipeline
+    control: Control
 
-    def open(self, pipeline: Pipeline, server: web.Server) -> None:
-        self.pipeline = pipeline
+    def open(self, endpoint: str, server: web.Server) -> None:
         self._server = server
-        self._control = Control(pipeline, self.drop_connections)
+        self.control = Control(endpoint, self.drop_connections)
         self._controlling: set[object] = set()
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.raw_path.startswith(CONTROL_PATH):
             self._controlling.add(request.transport)
             try:
-                return await self._control.handle(request, request.raw_path[len(CONTROL_PATH) :])
+                return await self.control.handle(request, request.raw_path[len(CONTROL_PATH) :])
             finally:
                 self._controlling.discard(request.transport)
-        return await self.pipeline.handle(request)
+        return await self.control.pipeline.handle(request)
 
     def drop_connections(self) -> None:
         """Abort every connection that does not carry an order just now."""
