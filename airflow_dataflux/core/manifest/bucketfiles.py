@@ -42,7 +42,7 @@ class BucketFiles:
                 from airflow_dataflux.core.gcs.auth import default_store_config, default_tokens
                 from airflow_dataflux.core.gcs.client import open_store
 
-                self._given = open_store(default_store_config(), default_tokens(), connections=4)
+                self._given = open_store(default_store_config(), default_tokens(), connections=8)
                 weakref.finalize(self, self._given.close)
             return self._given
 

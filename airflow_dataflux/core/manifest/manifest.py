@@ -171,7 +171,7 @@ class Manifest:
         return f"<Manifest {where} {self.fingerprint}: {len(self)} objects, {self.total_bytes} bytes of gs://{self.bucket}>"
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """Yield the rows in `ROW_SCHEMA`, sorted by name in UTF-8 byte order, at most 8,192 at once.
+        """Yield the rows in `ROW_SCHEMA`, sorted by name in UTF-8 byte order, fewer than 8,192 at once.
 
         Memory is bounded whatever the size. Raises ManifestError (ManifestChangedError, ManifestNotFoundError) when
         what is read is not what the index describes; what was yielded until then is right but not all.

@@ -1,7 +1,7 @@
 """The format of a manifest on disk: what a part file looks like, and how large its pieces are.
 
 A part is a Parquet file with the columns of `ROW_SCHEMA`, sorted by name in UTF-8 byte order, names unique. The
-encodings below were chosen by measurement (docs/reference/manifest-format.md has the table): about 0.15 CPU-seconds
+encodings below were chosen by measurement (docs/reference/manifest-format.md has the table): about 0.2 CPU-seconds
 and 16-34 MB per million rows. No statistics: the index knows the first and last name of each part, which is what
 a reader needs.
 """
@@ -18,8 +18,10 @@ from airflow_dataflux.core.model import ROW_SCHEMA
 FORMAT = "dataflux-manifest/1"
 """Carried by the index and by every reference. A change that an old reader would misread needs another number."""
 
-ROW_GROUP_ROWS = 8192
-"""Rows encoded at once: at 64 writers about 64 MB of rows wait in all; smaller groups cost CPU and bytes."""
+ROW_GROUP_ROWS = 4096
+"""Rows encoded at once: with 64 writers about 30 MB of rows wait in all; smaller groups cost CPU and bytes.
+
+A group is cut where an appended batch ends, so it may have up to twice as many."""
 
 ROW_GROUP_BYTES = 2 << 20
 """The same cap in bytes of Arrow memory, for long names."""
@@ -27,10 +29,12 @@ ROW_GROUP_BYTES = 2 << 20
 MARK_ROWS = 2048
 """Rows between two marks of the index: boundary names to +-1,024 rows, for 25 KB of index per million rows."""
 
-PART_BYTES = 1 << 20
-"""Encoded bytes at which a part is closed: it is in memory until then, and 64 writers may be alive on a machine."""
+PART_BYTES = 512 << 10
+"""Encoded bytes at which a part is closed: it is in memory until then, and 64 writers may be alive on a machine.
 
-PART_ROWS = 16 * ROW_GROUP_ROWS
+Measured with 64 writers: 70 MB in all at 5 million rows, 58 MB at 1 million; with 1 MiB it is 109 and 52."""
+
+PART_ROWS = 32 * ROW_GROUP_ROWS
 """Rows at which a part is closed, however well they compress: a reader of a shard reads whole parts."""
 
 PARQUET_OPTIONS: dict[str, Any] = {
