@@ -46,7 +46,7 @@ async def send(request: web.BaseRequest, answer: Answer, fault: ActiveFault | No
     slow = timing.transfer_s(answer.length) > 0
     whole = answer.length <= _AT_ONCE_BYTES and "Transfer-Encoding" not in answer.headers
     if whole and body_fault is None and not slow:
-        body = answer.body if answer.content is None else b"".join(_pieces(answer))
+        body = answer.body if answer.content is None else b"".join(_pieces(answer, _PIECE_BYTES))
         response = web.Response(status=answer.status, body=body)
         _set_headers(response, answer)
         return Sent(response, len(body))
@@ -67,7 +67,10 @@ async def _stream(request: web.BaseRequest, answer: Answer, fault: ActiveFault |
     if fault is not None:
         after = fault.rule.after_bytes
         fault_at = min(answer.length // 2 if after is None else after, answer.length - 1)
-    for piece in _pieces(answer):
+    for piece in _pieces(answer, timing.piece_bytes(_PIECE_BYTES)):
+        ahead_s = start + timing.transfer_s(sent + len(piece)) - clock()
+        if ahead_s > 0:
+            await asyncio.sleep(ahead_s)
         if fault is not None and sent <= fault_at < sent + len(piece):
             cut = fault_at - sent
             await response.write(bytes(piece[:cut]))
@@ -86,28 +89,25 @@ async def _stream(request: web.BaseRequest, answer: Answer, fault: ActiveFault |
                 piece = bytes([piece[cut] ^ 1]) + bytes(piece[cut + 1 :])
         await response.write(piece if isinstance(piece, bytes) else bytes(piece))
         sent += len(piece)
-        ahead_s = start + timing.transfer_s(sent) - clock()
-        if ahead_s > 0:
-            await asyncio.sleep(ahead_s)
     await response.write_eof()
     return Sent(response, sent)
 
 
-def _pieces(answer: Answer) -> Iterator[bytes | memoryview]:
+def _pieces(answer: Answer, piece_bytes: int) -> Iterator[bytes | memoryview]:
     if answer.content is None:
         view = memoryview(answer.body)
-        for start in range(0, len(view), _PIECE_BYTES):
-            yield view[start : start + _PIECE_BYTES]
+        for start in range(0, len(view), piece_bytes):
+            yield view[start : start + piece_bytes]
         return
     # Contents may come in crumbs (a composite of tiny objects): gather them.
     crumbs: list[bytes | memoryview] = []
     gathered = 0
     for piece in answer.content.pieces(answer.start, answer.end):
-        for start in range(0, len(piece), _PIECE_BYTES):
-            crumb = piece[start : start + _PIECE_BYTES]
+        for start in range(0, len(piece), piece_bytes):
+            crumb = piece[start : start + piece_bytes]
             crumbs.append(crumb)
             gathered += len(crumb)
-            if gathered >= _PIECE_BYTES:
+            if gathered >= piece_bytes:
                 yield crumbs[0] if len(crumbs) == 1 else b"".join(crumbs)
                 crumbs, gathered = [], 0
     if crumbs:

@@ -10,6 +10,9 @@ import random
 
 from airflow_dataflux.testing.orders import Settings
 
+_PIECE_S = 0.02
+"""Long enough that a timer costs little beside it."""
+
 
 class Timing:
     """Durations of one server, by its settings."""
@@ -35,3 +38,8 @@ class Timing:
         """Return how long so many bytes take on one connection."""
         bytes_per_s = self._settings.bytes_per_s
         return byte_count / bytes_per_s if bytes_per_s else 0.0
+
+    def piece_bytes(self, most: int) -> int:
+        """Return in what pieces a body is sent: about `_PIECE_S` each, so that a slow body flows and does not jump."""
+        bytes_per_s = self._settings.bytes_per_s
+        return most if bytes_per_s is None else max(1, min(most, int(bytes_per_s * _PIECE_S)))
