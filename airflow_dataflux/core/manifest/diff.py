@@ -75,7 +75,7 @@ class ChangedRows:
 
 
 class ManifestDiff:
-    """What was added, removed and changed on the way from `before` to `after`.
+    """What was added, removed and changed on the way from `before` to `after`: `after.diff(before)`.
 
     Attributes:
         added: rows that only `after` has, sorted by name.
@@ -85,7 +85,7 @@ class ManifestDiff:
     Every iteration and every call below reads both manifests again, and raises what reading them raises.
     """
 
-    def __init__(self, before: Manifest, after: Manifest) -> None:
+    def __init__(self, *, before: Manifest, after: Manifest) -> None:
         self._before = before
         self._after = after
         self.added = RowSequence(self.windows, lambda window: window.added)

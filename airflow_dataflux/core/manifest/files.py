@@ -2,8 +2,8 @@
 
 Guarantees: a file appears whole or not at all (temporary file and rename locally, one upload on object stores);
 writing creates missing directories; reading what is not there raises FileNotFoundError for every scheme, and deleting
-it is success. Assumptions: files are small (a part is about half a MiB), so they are read and written in one piece; none
-is synced to the platter, because a damaged part is found when it is read (its hash is in the index). Thread-safe.
+it is success. Assumptions: files are small (a part is about half a MiB), so they are read and written in one piece.
+Nothing is synced to the platter: a damaged part is found when it is read, because the index has its hash. Thread-safe.
 
 `gs://` goes through the Store, so that credentials, retries, pacing and `user_project` are the ones of the listing.
 """

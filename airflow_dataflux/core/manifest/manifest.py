@@ -260,10 +260,13 @@ class Manifest:
         return boundary_names(self._interval, count, self._source.marks(), self._source.columns("name"))
 
     def diff(self, other: Manifest) -> ManifestDiff:
-        """Compare: what was added, removed and changed on the way from this manifest to `other`. Reads nothing yet."""
+        """Compare this manifest with an earlier one, `other`: `today.diff(yesterday).added` is what is new today.
+
+        Reads nothing yet: iterating and counting do.
+        """
         from airflow_dataflux.core.manifest.diff import ManifestDiff
 
-        return ManifestDiff(self, other)
+        return ManifestDiff(before=other, after=self)
 
     def piece(self, shard: Shard) -> Manifest:
         """Return the rows that `shard` names, for references; the caller has checked that they exist."""

@@ -147,7 +147,7 @@ class PartedRows:
                     first, data = coming.popleft()
                     yield first, data.result()
             finally:
-                for _, unwanted in coming:
+                for _number, unwanted in coming:
                     unwanted.cancel()
 
     def _data(self, number: int) -> bytes:

@@ -168,7 +168,7 @@ def test_a_difference_is_that_of_the_sets_of_objects(before: dict, after: dict, 
     # Half of the objects are common, so that all three kinds of difference occur.
     kept = data.draw(st.sets(st.sampled_from(sorted(before)) if before else st.nothing()))
     after = {**after, **{name: before[name] for name in kept}}
-    diff = published(data, before).diff(published(data, after))
+    diff = published(data, after).diff(published(data, before))
     added = sorted((name for name in after if name not in before), key=str.encode)
     removed = sorted((name for name in before if name not in after), key=str.encode)
     changed = sorted((n for n in after if n in before and after[n][0] != before[n][0]), key=str.encode)

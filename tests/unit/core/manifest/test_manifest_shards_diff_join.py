@@ -93,7 +93,7 @@ def test_boundary_names_of_a_small_manifest_are_exact(tmp_path: Path) -> None:
 def test_a_difference_tells_added_removed_and_changed(tmp_path: Path) -> None:
     before = publish_rows(tmp_path / "a", [batch(["a", "b", "c", "d"], generations=[1, 2, 3, 4])])
     after = publish_rows(tmp_path / "b", [batch(["b", "c"], generations=[2, 33]), batch(["e"], generations=[5])])
-    diff = before.diff(after)
+    diff = after.diff(before)
     assert [row.name for row in diff.added] == ["e"]
     assert [row.name for row in diff.removed] == ["a", "d"]
     assert [(old.generation, new.generation) for old, new in diff.changed] == [(3, 33)]
@@ -107,8 +107,8 @@ def test_manifests_of_one_fingerprint_are_compared_without_reading(tmp_path: Pat
     files = CountedFiles()
     before = publish_rows(tmp_path / "a", [numbered(100)], files=files)
     after = publish_rows(tmp_path / "b", [numbered(50), numbered(50, start=50)], files=files)
-    assert not before.diff(after).counts()
-    assert not before.diff(after).differs()
+    assert not after.diff(before).counts()
+    assert not after.diff(before).differs()
     assert files.parts_read == 0
 
 
