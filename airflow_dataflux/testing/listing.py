@@ -118,7 +118,7 @@ def _encode_runs(
             items.append(synthetic.items(start, until, projection))
             count += until - start
         if until < end:
-            return items, count, synthetic.name(until)
+            return items, count, synthetic.resume_name(until)
     return items, count, None
 
 

@@ -17,7 +17,7 @@ operations and a lookup a bisection.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -31,18 +31,30 @@ Indices = npt.NDArray[np.int64]
 IntegerFunction = Callable[[Any], Any]
 
 
-def matrix(rows: list[bytes]) -> Bytes2D:
-    """Return equally long byte strings as the rows of a matrix."""
-    return np.frombuffer(b"".join(rows), np.uint8).reshape(len(rows), -1)
+class RowTable:
+    """Equally long byte strings by number, looked up many at a time."""
+
+    __slots__ = ("_packed", "_width")
+
+    def __init__(self, rows: Sequence[bytes]) -> None:
+        self._width = len(rows[0])
+        # One array element a row: numpy takes elements several times faster than rows.
+        kind = f"u{self._width}" if self._width in (1, 2, 4, 8) else f"V{max(self._width, 1)}"
+        self._packed = np.frombuffer(b"".join(rows) or b"\0", kind)
+
+    def take(self, numbers: Indices) -> Bytes2D:
+        """Return the rows of `numbers`."""
+        rows: Bytes2D = self._packed.take(numbers).view(np.uint8).reshape(len(numbers), -1)
+        return rows[:, : self._width]
 
 
 @lru_cache(maxsize=32)
-def _symbol_groups(symbols: tuple[bytes, ...], group: int) -> Bytes2D:
+def _symbol_groups(symbols: tuple[bytes, ...], group: int) -> RowTable:
     """Return the renderings of all numbers of `group` digits."""
     rows = [b""]
     for _ in range(group):
         rows = [row + symbol for row in rows for symbol in symbols]
-    return matrix(rows)
+    return RowTable(rows)
 
 
 DECIMAL = tuple(b"%d" % digit for digit in range(10))
@@ -70,30 +82,33 @@ class Digits:
     def columns(self, indices: Indices) -> Bytes2D:
         """Return the digits for many indices, one a row."""
         numbers, radix, left = self.value(indices), len(self.symbols), self.width
-        groups: list[Bytes2D] = []
+        symbol_bytes = len(self.symbols[0])
+        result = np.empty((len(indices), self.width * symbol_bytes), np.uint8)
         while left:
             group = min(left, 4)
-            power = radix**group
-            table = _symbol_groups(self.symbols, group)
-            if left == group:
-                groups.append(table[numbers % power])
+            if (numbers == numbers[0]).all():
+                # The leading digits of a page of consecutive indices are mostly the same.
+                group, digits = left, Digits(int, left, self.symbols).render(int(numbers[0]))
+                result[:, : left * symbol_bytes] = np.frombuffer(digits, np.uint8)
             else:
+                power = radix**group
                 higher = numbers // power
-                groups.append(table[numbers - higher * power])
+                columns = slice((left - group) * symbol_bytes, left * symbol_bytes)
+                result[:, columns] = _symbol_groups(self.symbols, group).take(numbers - higher * power)
                 numbers = higher
             left -= group
-        return np.concatenate(groups[::-1], axis=1) if len(groups) > 1 else groups[0]
+        return result
 
 
 class Choice:
     """One of several literals of the same length, by number."""
 
-    __slots__ = ("options", "table", "value")
+    __slots__ = ("_table", "options", "value")
 
     def __init__(self, value: IntegerFunction, options: tuple[bytes, ...]) -> None:
         self.value = value
         self.options = options
-        self.table = matrix(list(options))
+        self._table = RowTable(options)
 
     def render(self, index: int) -> bytes:
         """Return the literal for one index."""
@@ -101,7 +116,7 @@ class Choice:
 
     def columns(self, indices: Indices) -> Bytes2D:
         """Return the literals for many indices, one a row."""
-        return self.table[self.value(indices)]
+        return self._table.take(self.value(indices))
 
 
 Piece = bytes | Digits | Choice

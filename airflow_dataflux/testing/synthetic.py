@@ -22,7 +22,17 @@ import numpy.typing as npt
 
 from airflow_dataflux.testing.checksums import TAIL_BYTES, combine, crc32c, encode_crc32c, tail_tables
 from airflow_dataflux.testing.contents import SyntheticContent, filler_crc32c
-from airflow_dataflux.testing.names import Bytes2D, Choice, Digits, Indices, Piece, Segment, matrix, mixed, segments_of
+from airflow_dataflux.testing.names import (
+    Bytes2D,
+    Choice,
+    Digits,
+    Indices,
+    Piece,
+    RowTable,
+    Segment,
+    mixed,
+    segments_of,
+)
 from airflow_dataflux.testing.orders import SyntheticOrder
 from airflow_dataflux.testing.projection import Projection
 from airflow_dataflux.testing.records import ObjectRecord
@@ -35,6 +45,9 @@ _SPREAD_S = 366 * 86_400
 
 MAX_COUNT = 1 << 31
 """Above this the index arithmetic of `names.mixed` would overflow an int64."""
+
+_RESUMED_KEPT = 1 << 14
+"""Names kept for `resume_name`: some for each of thousands of listings under way; about 3 MB."""
 
 
 class SyntheticRange:
@@ -51,6 +64,7 @@ class SyntheticRange:
         self._sizes = np.array(order.sizes, np.int64)
         self._checksums = _Checksums(order)
         self._plans: dict[int, list[_RowPlan]] = {}
+        self._resumed: dict[bytes, int] = {}
         self.first = self.name(0)
         self.last = self.name(self.count - 1)
 
@@ -63,6 +77,8 @@ class SyntheticRange:
 
     def lower_bound(self, name: bytes) -> int:
         """Return the first index whose name is not before `name`; the count if there is none."""
+        if name in self._resumed:
+            return self._resumed[name]
         if name <= self.first:
             return 0
         if name > self.last:
@@ -75,6 +91,14 @@ class SyntheticRange:
             else:
                 high = middle
         return low
+
+    def resume_name(self, index: int) -> bytes:
+        """Return the name of the object with which a page token resumes, to be found again without a bisection."""
+        if len(self._resumed) >= _RESUMED_KEPT:
+            self._resumed.clear()
+        name = self.name(index)
+        self._resumed[name] = index
+        return name
 
     def find(self, name: bytes) -> int | None:
         """Return the index of an object, None if there is no such name."""
@@ -221,7 +245,9 @@ class _Checksums:
         ]
         self._base_array = np.array(self._bases, np.int64)
         self._tail_array = np.array(self._tails, np.int64)
+        self._tail_kinds = sorted(set(self._tails))
         self._tables = np.array(tail_tables(), np.int64)
+        self._constant = _tail(0, order.seed)
 
     def value(self, index: int) -> int:
         """Return one checksum."""
@@ -233,41 +259,50 @@ class _Checksums:
         return int(value)
 
     def values(self, indices: Indices) -> npt.NDArray[np.int64]:
-        """Return many checksums."""
+        """Return the checksums of consecutive indices."""
         choices = _size_choice(indices, self._size_count)
-        result: npt.NDArray[np.int64] = self._base_array[choices].copy()
-        constant = _tail(0, self._seed)
-        tails = self._tail_array[choices]
-        for tail_bytes in set(self._tails):
-            rows = slice(None) if len(set(self._tails)) == 1 else tails == tail_bytes
-            numbers = indices[rows]
-            sums = np.zeros(len(numbers), np.int64)
-            for position in range(tail_bytes):
-                table = self._tables[TAIL_BYTES - tail_bytes + position]
-                if position < 4:
-                    sums ^= table[(numbers >> (8 * position)) & 0xFF]
-                else:
-                    sums ^= table[constant[position]]
-            result[rows] ^= sums
+        result: npt.NDArray[np.int64] = self._base_array.take(choices)
+        if len(self._tail_kinds) == 1:
+            return result ^ self._tail_sums(indices, self._tail_kinds[0])
+        tails = self._tail_array.take(choices)
+        for tail_bytes in self._tail_kinds:
+            result ^= np.where(tails == tail_bytes, self._tail_sums(indices, tail_bytes), 0)
         return result
+
+    def _tail_sums(self, indices: Indices, tail_bytes: int) -> npt.NDArray[np.int64]:
+        """Return what tails of a length add to the checksums of consecutive indices."""
+        tables = self._tables[TAIL_BYTES - tail_bytes :]
+        if tail_bytes == 0:
+            return np.zeros(len(indices), np.int64)
+        # All but the lowest byte of an index is the same for 256 indices: it is looked up once for those.
+        blocks = np.arange(indices[0] >> 8, (indices[-1] >> 8) + 1, dtype=np.int64)
+        sums = np.zeros(len(blocks), np.int64)
+        for position in range(1, tail_bytes):
+            if position < 4:
+                sums ^= tables[position].take((blocks >> (8 * position - 8)) & 0xFF)
+            else:
+                sums ^= tables[position][self._constant[position]]
+        low: npt.NDArray[np.int64] = tables[0].take(indices & 0xFF)
+        low ^= sums.take((indices >> 8) - blocks[0])
+        return low
 
     def columns(self, indices: Indices) -> Bytes2D:
         """Return the base64 forms, eight bytes a row."""
         values = self.values(indices)
         pairs, last = _base64_tables()
         block = np.empty((len(indices), 8), np.uint8)
-        block[:, 0:2] = pairs[values >> 20]
-        block[:, 2:4] = pairs[(values >> 8) & 0xFFF]
-        block[:, 4:8] = last[values & 0xFF]
+        block[:, 0:2] = pairs.take(values >> 20)
+        block[:, 2:4] = pairs.take((values >> 8) & 0xFFF)
+        block[:, 4:8] = last.take(values & 0xFF)
         return block
 
 
 @lru_cache(maxsize=1)
-def _base64_tables() -> tuple[Bytes2D, Bytes2D]:
+def _base64_tables() -> tuple[RowTable, RowTable]:
     """Return the two base64 characters of every 12-bit number, and the end of the encoding for a last byte."""
     pairs = [encode_crc32c(number << 20)[:2].encode() for number in range(1 << 12)]
     last = [encode_crc32c(number)[4:].encode() for number in range(256)]
-    return matrix(pairs), matrix(last)
+    return RowTable(pairs), RowTable(last)
 
 
 def _tail(index: int, seed: int) -> bytes:
