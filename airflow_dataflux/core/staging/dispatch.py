@@ -12,6 +12,7 @@ One thread. It plans while it hands out: at most `_AHEAD` batches for each threa
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
@@ -159,7 +160,10 @@ class Dispatcher:
         exhausted = False
         while True:
             self._cancel.raise_if_cancelled()
-            while not exhausted and (worker := self._free_worker()) is not None:
+            while not exhausted:
+                worker = self._free_worker()
+                if worker is None:
+                    break
                 if stop_at_change and self.totals.changed:
                     exhausted = True
                     self._again.clear()
@@ -186,8 +190,10 @@ class Dispatcher:
             time.sleep(max(0.0, self._lost_at + _LATE_COMPOSE_S - time.monotonic()))
 
     def _free_worker(self) -> int | None:
-        worker = min(self._running, key=self._load.__getitem__, default=None)
-        if worker is None or self._load[worker] >= self._setup.threads * _AHEAD:
+        if not self._running:
+            return None
+        worker = min(self._running, key=self._load.__getitem__)
+        if self._load[worker] >= self._setup.threads * _AHEAD:
             return None
         return worker
 
@@ -223,6 +229,8 @@ class Dispatcher:
         self._running.discard(worker)
         self._counts[worker] = message.counts
         self._reported_leftovers += message.leftovers
+        if message.process == os.getpid():
+            return  # a thread of this process, whose usage the owner counts
         self.totals.cpu_s += message.usage.cpu_s
         self.totals.peak_rss_bytes = max(self.totals.peak_rss_bytes, message.usage.peak_rss_bytes)
 

@@ -1,9 +1,9 @@
 """Files at their final names, whole or not at all, and never outside the destination.
 
 Guarantees: a file becomes visible under its name in one step, complete; a process that is killed leaves nothing
-behind where the file system has anonymous files (`O_TMPFILE`: ext4, xfs, btrfs, tmpfs), else only files below
-`.dataflux/unfinished`. Directories are opened one segment at a time relative to the one above and never through a symlink,
-so a symlink planted in the destination is refused as a directory and replaced as a file.
+behind where the file system has anonymous files (`O_TMPFILE`: ext4, xfs, btrfs, tmpfs), else only files in
+`.dataflux/unfinished`. Directories are opened one segment at a time relative to the one above and never through a
+symlink, so a symlink planted in the destination is refused as a directory and replaced as a file.
 
 Not done: `fsync`. A staging can be repeated; after a power failure the sizes tell what is missing.
 
@@ -43,7 +43,7 @@ class DestinationTree:
     """An open destination directory. Thread-safe; each batch uses its own `Branches`."""
 
     def __init__(self, root: str, scope: str = "") -> None:
-        """Open an existing directory; `.dataflux/unfinished` is made in it. `scope` begins the names of temporary files."""
+        """Open an existing directory, and make `.dataflux/unfinished` in it; `scope` begins names of files there."""
         self.root = root
         self.root_fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:

@@ -139,12 +139,13 @@ class NameCheck:
         """Raise UnsafeNameError that names what was refused, if anything was."""
         if not self.refused_count:
             return
-        shown = "; ".join(f"{object_uri(bucket, one.name)!r} {one.reason}" for one in self.refusals[:_REPORTED_NAMES])
+        spelled_out = self.refusals[:_REPORTED_NAMES]
+        shown = "; ".join(f"{object_uri(bucket, one.name)!r} {one.reason}" for one in spelled_out)
         more = self.refused_count - min(self.refused_count, _REPORTED_NAMES)
         raise UnsafeNameError(
             f"{self.refused_count} object name(s) cannot become paths below {self.destination}, and nothing was "
-            f"fetched: {shown}{f'; and {more} more' if more else ''}. Leave them out with match_glob or another prefix, "
-            "or stage to a file system that takes them.",
+            f"fetched: {shown}{f'; and {more} more' if more else ''}. Leave them out with match_glob or another "
+            "prefix, or stage to a file system that takes them.",
             names={one.name: one.reason for one in self.refusals},
             refused_count=self.refused_count,
         )

@@ -149,10 +149,10 @@ def _against_composing(info: BucketInfo) -> list[str]:
 
 def _lines_about(info: BucketInfo | None, user_project: str | None) -> list[str]:
     if info is None:
-        return [
-            "bucket: its settings may not be read (storage.buckets.get missing); 7 days of soft delete are assumed, and "
-            "one composite is tried before others are made"
-        ]
+        unknown = (
+            "bucket: its settings may not be read (storage.buckets.get missing); 7 days of soft delete are assumed"
+        )
+        return [f"{unknown}, and one composite is tried before others are made"]
     lines = [f"bucket: {info.location} ({info.location_type}), default class {info.storage_class}"]
     if info.soft_delete_s:
         lines.append(f"soft delete: deleted composites are kept and billed for {_duration(info.soft_delete_s)}")

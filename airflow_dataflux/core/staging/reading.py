@@ -56,13 +56,7 @@ class Reader:
                         breaks = 0
                         yield chunk
                 if position < end:
-                    raise UnavailableError(
-                        f"{object_uri(self.bucket, version.name, version.generation)} ended at byte {position} of {end}.",
-                        operation="read",
-                        resource=object_uri(self.bucket, version.name, version.generation),
-                        status=None,
-                        reason="the body ended early",
-                    )
+                    raise self._ended_early(version, position, end)
             except UnavailableError:
                 breaks += 1
                 tally.resumed += 1
@@ -70,3 +64,13 @@ class Reader:
                     raise
                 if breaks > 1 and self.cancel.wait(_FIRST_PAUSE_S * 2 ** (breaks - 2)):
                     self.cancel.raise_if_cancelled()
+
+    def _ended_early(self, version: ObjectVersion, position: int, end: int) -> UnavailableError:
+        resource = object_uri(self.bucket, version.name, version.generation)
+        return UnavailableError(
+            f"{resource} ended at byte {position} of {end}.",
+            operation="read",
+            resource=resource,
+            status=None,
+            reason="the body ended early",
+        )

@@ -14,10 +14,11 @@ but the composites are deleted all the same.
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from airflow_dataflux.core.config import StoreConfig
 from airflow_dataflux.core.errors import StagingError
@@ -95,11 +96,12 @@ class BatchFailed:
 
 @dataclass(frozen=True, slots=True)
 class WorkerFinished:
-    """The worker is done. `leftovers` are composites that it could not delete."""
+    """The worker is done. `leftovers` are composites that it could not delete; `process` is where it lived."""
 
     leftovers: tuple[str, ...]
     counts: RequestCounts
     usage: Usage
+    process: int = field(default_factory=os.getpid)
 
 
 def stage_worker(link: WorkerLink) -> None:
