@@ -27,8 +27,11 @@ _AT_LINE_ENDS = pc.SplitPatternOptions("\n")
 
 
 def integer_column(values: Sequence[int]) -> pa.Array:
-    """Return 64-bit integers. Raises OverflowError (an ArithmeticError) for larger ones."""
-    return _from_buffers(pa.int64(), len(values), array.array("q", values))
+    """Return 64-bit integers. Raises ValueError for larger ones."""
+    try:
+        return _from_buffers(pa.int64(), len(values), array.array("q", values))
+    except OverflowError as error:
+        raise ValueError("a number in the page has more than 64 bits") from error
 
 
 def name_column(values: Sequence[str]) -> pa.Array:
@@ -77,9 +80,12 @@ def _crc32cs(joined: str, count: int) -> tuple[int, ...]:
     Each is six characters and the padding `==`. With the padding written as `AA` (zeros) the whole is one valid base64
     text, in which each CRC32C is four bytes followed by two of nothing.
     """
-    raw = binascii.a2b_base64(joined.replace("==", "AA"), strict_mode=True)
-    if len(joined) != 8 * count or len(raw) != 6 * count:
+    padding = "=" * count
+    if len(joined) != 8 * count or joined[6::8] != padding or joined[7::8] != padding:
         raise ValueError("a crc32c in the page is not the base64 form of four bytes")
+    raw = binascii.a2b_base64(joined.replace("==", "AA"), strict_mode=True)
+    if len(raw) != 6 * count:
+        raise ValueError("a crc32c in the page is not base64")
     return _six_byte_records(count).unpack(raw)
 
 

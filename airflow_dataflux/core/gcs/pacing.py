@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -33,8 +34,11 @@ _DOUBLES_IN_S = 1200.0
 _REDUCTION = 0.15
 """How far below the accepted rate a throttled budget falls. Less wastes less, but follows a shrinking limit slower."""
 
-_RECOVERY_S = 5.0
-"""Time from a reduction back to the rate that was accepted. One overshoot in this many seconds costs few requests."""
+_RECOVERY_S = 3.0
+_LEAST_RECOVERY_S = 0.5
+"""Time from a reduction back to the rate that was accepted: as long as the rate was observed for, within these bounds.
+One overshoot in three seconds costs few requests. A reduction in the first moments rests on few answers and can be far
+too deep; after four times its recovery time the rate is five times as high."""
 
 _BURST_S = 0.02
 """Requests this close together count as evenly spaced: sleeping for less costs more than it evens out."""
@@ -43,9 +47,12 @@ _FLOOR = 0.002
 """No budget falls below this part of its first rate, so that the way back up is short."""
 
 _UNAVAILABLE_PART = 0.05
-"""503s below this part of the answers are single failures, above it they are throttling."""
+"""503s below this part of the answers are single failures, above it they are throttling. Where there are only 503s
+there is an outage, about which a lower rate does nothing and the back-off does enough."""
 
 _WINDOW_S = 1.0
+_LEAST_WINDOW_S = 0.25
+"""A rate is what was counted in the last second, or since the requests began; over less time it would be a guess."""
 
 
 class RequestBudget:
@@ -58,9 +65,11 @@ class RequestBudget:
         self._began_at = clock()
         self._next_at = self._began_at
         self._reduced_at: float | None = None
+        self._recovery_s = _RECOVERY_S
+        self._reductions = 0
         self._accepted_rate = first_rate
-        self._accepted = _SlidingCount(self._began_at)
-        self._refused = _SlidingCount(self._began_at)
+        self._accepted = _RecentRate()
+        self._refused = _RecentRate()
 
     def rate(self) -> float:
         """Return the requests a second that may begin now."""
@@ -72,15 +81,20 @@ class RequestBudget:
 
         Raises CancelledError if the work is cancelled first.
         """
-        with self._lock:
-            now = self._clock()
-            begins_at = max(self._next_at, now - _BURST_S)
-            self._next_at = begins_at + count / self._rate(now)
-        if begins_at > now:
+        while True:
+            with self._lock:
+                now = self._clock()
+                begins_at = max(self._next_at, now - _BURST_S)
+                self._next_at = begins_at + count / self._rate(now)
+                reductions = self._reductions
+            if begins_at <= now:
+                return now
             cancel.wait(begins_at - now)
             cancel.raise_if_cancelled()
-            return max(begins_at, self._clock())
-        return now
+            if reductions == self._reductions:
+                return self._clock()
+            # 1. This slot was given at the old rate. 2. The budget was reduced, which took back all slots not yet used.
+            # 3. Going on with it would send a whole queue at the rate that was just refused. So: a new slot.
 
     def accepted(self, count: int) -> None:
         """Note that requests were carried out."""
@@ -92,47 +106,50 @@ class RequestBudget:
         with self._lock:
             now = self._clock()
             self._refused.add(1, now)
-            accepted, refused = self._accepted.last_second(now), self._refused.last_second(now)
-            if not certain and (refused < 3 or refused <= _UNAVAILABLE_PART * (accepted + refused)):
+            accepted, refused = self._accepted.per_second(now), self._refused.per_second(now)
+            if not certain and (accepted == 0 or refused <= _UNAVAILABLE_PART * (accepted + refused)):
                 return
             if self._reduced_at is not None and sent_at < self._reduced_at:
                 return
-            floor = max(1.0, _FLOOR * self._first_rate)
-            self._accepted_rate = max(floor, min(self._rate(now), accepted))
+            rate = self._rate(now)
+            # Nothing accepted tells nothing about how much would be: then the rate is halved.
+            known = min(rate, accepted) if accepted else rate / 2
+            self._accepted_rate = max(1.0, _FLOOR * self._first_rate, known)
+            observed_s = now - (self._began_at if self._reduced_at is None else self._reduced_at)
+            self._recovery_s = min(_RECOVERY_S, max(_LEAST_RECOVERY_S, observed_s))
             self._reduced_at = now
-            # Slots given away at the old rate are not owed any more.
-            self._next_at = min(self._next_at, now + 1 / self._rate(now))
+            self._reductions += 1
+            self._next_at = now + 1 / self._rate(now)
 
     def _rate(self, now: float) -> float:
         ceiling = self._first_rate * 2 ** ((now - self._began_at) / _DOUBLES_IN_S)
         if self._reduced_at is None:
             return ceiling
-        distance = (now - self._reduced_at - _RECOVERY_S) / _RECOVERY_S
+        distance = (now - self._reduced_at - self._recovery_s) / self._recovery_s
         return min(ceiling, self._accepted_rate * (1 + _REDUCTION * distance**3))
 
 
-class _SlidingCount:
-    """How much was counted in about the last second, from two fixed windows; the older one counts by its overlap."""
+class _RecentRate:
+    """Counts events, and tells how many there were a second in the last one."""
 
-    def __init__(self, now: float) -> None:
-        self._window_at = now
-        self._current = 0
-        self._previous = 0
+    def __init__(self) -> None:
+        self._events: deque[tuple[float, int]] = deque()
+        self._sum = 0
 
     def add(self, count: int, now: float) -> None:
-        self._roll(now)
-        self._current += count
+        self._events.append((now, count))
+        self._sum += count
+        self._forget(now)
 
-    def last_second(self, now: float) -> float:
-        self._roll(now)
-        return self._current + self._previous * max(0.0, 1 - (now - self._window_at) / _WINDOW_S)
+    def per_second(self, now: float) -> float:
+        self._forget(now)
+        if not self._events:
+            return 0.0
+        return self._sum / max(_LEAST_WINDOW_S, now - self._events[0][0])
 
-    def _roll(self, now: float) -> None:
-        passed = int((now - self._window_at) / _WINDOW_S)
-        if passed:
-            self._previous = self._current if passed == 1 else 0
-            self._current = 0
-            self._window_at += passed * _WINDOW_S
+    def _forget(self, now: float) -> None:
+        while self._events and self._events[0][0] < now - _WINDOW_S:
+            self._sum -= self._events.popleft()[1]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -250,6 +250,7 @@ class _Headers:
         self._endpoint = config.endpoint
         self._secure = urlsplit(config.endpoint).scheme == "https"
         self._local = urlsplit(config.endpoint).hostname in _LOOPBACK
+        self._source = tokens
         self._tokens: CachedTokens | None = None
         if not os.environ.get("STORAGE_EMULATOR_HOST"):
             self._tokens = tokens if isinstance(tokens, CachedTokens) else CachedTokens(tokens)
@@ -272,6 +273,10 @@ class _Headers:
         if self._tokens is None or self._tokens.fetch() is None:
             return False
         self._tokens.discard()
+        # A source that caches, too, would hand out the same token again.
+        discard = getattr(self._source, "discard", None)
+        if discard is not None:
+            discard()
         return True
 
 
