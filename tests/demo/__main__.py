@@ -21,7 +21,8 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 1 or arguments[0] not in stories:
         say(f"usage: python tests/demo {'|'.join(stories)}")
         return 2
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
     try:
         stories[arguments[0]]()
     except DemoError as error:

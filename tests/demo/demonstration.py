@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 from collections import Counter
 from dataclasses import dataclass
@@ -83,7 +84,8 @@ def leave_running() -> None:
         say(f"  Password:  {world.airflow.password}")
         say("")
         say("  Trigger the DAG: its form is filled in for the embedded server. Ctrl-C stops everything.")
-        signal.pause()
+        with contextlib.suppress(KeyboardInterrupt):  # the way to end it, not a failure
+            signal.pause()
 
 
 def run_dag(world: Playground, clock: Clock, title: str, logical_date: str) -> Run:
@@ -157,8 +159,9 @@ def check_bytes(world: Playground, clock: Clock, run: Run) -> None:
 
 
 def pick_victim(world: Playground, destination: Path) -> Path:
-    """Choose a file to remove: of middling size."""
-    names = sorted(world.sources.sizes, key=lambda name: (world.sources.sizes[name], name))
+    """Choose a file to remove: a module of middling size."""
+    modules = [name for name in world.sources.sizes if name.endswith(".py")]
+    names = sorted(modules, key=lambda name: (world.sources.sizes[name], name))
     return destination / names[len(names) // 2]
 
 

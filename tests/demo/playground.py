@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -64,6 +65,9 @@ def playground(clock: Clock) -> Iterator[Playground]:
             clock.step(f"Airflow is healthy at {airflow.url} (user {airflow.username}, password {airflow.password})")
             yield Playground(sources=sources, server=server, airflow=airflow, data=data)
         finally:
+            # A second Ctrl-C would leave what the first one is about to end.
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, signal.SIG_IGN)
             clock.step("Stopping Airflow and the server")
             airflow.stop()
     if airflow.processes() or server.running:
