@@ -22,11 +22,10 @@ from airflow.providers.common.compat.sdk import (
     XCom,
     conf,
     get_current_context,
-    get_hook_lineage_collector,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from airflow.providers.common.compat.sdk import Context as Context
     from airflow.providers.common.compat.sdk import TaskInstanceKey as TaskInstanceKey
@@ -43,9 +42,9 @@ __all__ = [
     "BaseOperatorLink",
     "XCom",
     "count_metric",
-    "get_hook_lineage_collector",
     "google_credentials",
     "max_map_length",
+    "note_lineage",
     "running_context",
 ]
 
@@ -58,6 +57,17 @@ def max_map_length() -> int:
 def count_metric(name: str, value: int) -> None:
     """Add to a counter of this deployment's metrics; nothing happens where none are collected."""
     Stats.incr(name, value)
+
+
+def note_lineage(hook: BaseHook, *, inputs: Iterable[str] = (), outputs: Iterable[str] = ()) -> None:
+    """Tell Airflow's hook lineage which URIs a hook read and wrote."""
+    from airflow.providers.common.compat.lineage.hook import get_hook_lineage_collector
+
+    collector = get_hook_lineage_collector()  # type: ignore[no-untyped-call]
+    for uri in inputs:
+        collector.add_input_asset(hook, uri=uri)
+    for uri in outputs:
+        collector.add_output_asset(hook, uri=uri)
 
 
 def running_context() -> Context | None:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_dataflux.compat import BaseHook, get_hook_lineage_collector, running_context
+from airflow_dataflux.compat import BaseHook, note_lineage, running_context
 from airflow_dataflux.core.config import (
     DEFAULT_COMPOSITE_PREFIX,
     DEFAULT_MAX_COMPOSITE_BYTES,
@@ -155,10 +155,9 @@ class DatafluxHook(BaseHook):
             workers=_or(parameters.positive_count(workers, "workers"), usable_cores()),
             streams=_or(parameters.positive_count(streams, "streams"), DEFAULT_STREAMS),
         )
-        for each in request.prefixes:
-            get_hook_lineage_collector().add_input_asset(self, uri=object_uri(bucket, each))
+        note_lineage(self, inputs=[object_uri(bucket, each) for each in request.prefixes])
         narrator = Narrator(self.log.info)
-        with self._guard.working() as cancel, narrator.telling():
+        with self._guard.working() as cancel, narrator.telling("listing"):
             return list_objects(
                 request,
                 store_config=self._store_config(user_project),
@@ -208,12 +207,10 @@ class DatafluxHook(BaseHook):
             identity=identity or running_identity(),
         )
         narrator = Narrator(self.log.info)
-        with self._guard.working() as cancel, narrator.telling(), self._store(user_project) as store:
+        with self._guard.working() as cancel, narrator.telling("preflight"), self._store(user_project) as store:
             source = self._opened(manifest, store)
-            collector = get_hook_lineage_collector()
-            for each in source.prefixes:
-                collector.add_input_asset(self, uri=object_uri(source.bucket, each))
-            collector.add_output_asset(self, uri=f"file://{request.destination}")
+            inputs = [object_uri(source.bucket, each) for each in source.prefixes]
+            note_lineage(self, inputs=inputs, outputs=[f"file://{request.destination}"])
             return stage(
                 source,
                 request,

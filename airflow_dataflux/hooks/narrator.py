@@ -19,9 +19,12 @@ class Narrator:
         """Log one line, opening the group of its stage."""
         if progress.stage != self._stage:
             self._close()
-            self._stage = progress.stage
-            self._info("::group::%s", progress.stage)
+            self._open(progress.stage)
         self._info("%s", progress.text)
+
+    def _open(self, stage: str) -> None:
+        self._stage = stage
+        self._info("::group::%s", stage)
 
     def _close(self) -> None:
         if self._stage is not None:
@@ -29,8 +32,12 @@ class Narrator:
             self._info("::endgroup::")
 
     @contextmanager
-    def telling(self) -> Iterator[None]:
-        """Close the last group however the block ends: what follows must not disappear in it."""
+    def telling(self, stage: str) -> Iterator[None]:
+        """Open the group of a first stage, and close the last one however the block ends.
+
+        What follows, an error above all, must not disappear in a group.
+        """
+        self._open(stage)
         try:
             yield
         finally:

@@ -1,7 +1,8 @@
 """What the UI offers beside a task: its bucket in Google's console, its manifest, its receipt.
 
-Each link's address is pushed to XCom where `execute` begins, so that it shows while the task runs. In 3.x Airflow asks
-for the link once more in the worker at the task's end; the answer then is the one already pushed.
+Each link's address is pushed to XCom as soon as it is known, so that it shows while the task runs. In 3.x Airflow asks
+the link for its address in the worker at the task's end, with the operator that ran: the operator remembers it. In 2.11
+the web server asks, and XCom knows.
 An address on the worker's own disk stays a `file://` URI: it names the place, and opens where the disk is mounted.
 """
 
@@ -27,11 +28,15 @@ class PushedLink(BaseOperatorLink):
         return f"_link_{type(self).__name__}"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
-        """Return the pushed address; empty if the task did not come that far."""
+        """Return the pushed address; empty if there is none, or none yet."""
+        remembered: dict[str, str] | None = getattr(operator, "link_addresses", None)
+        if remembered is not None:
+            return remembered.get(self.xcom_key, "")
         return str(XCom.get_value(key=self.xcom_key, ti_key=ti_key) or "")
 
     def push(self, context: Context, address: str) -> None:
-        """Push the address of the running task."""
+        """Publish the address of the running task."""
+        context["task"].link_addresses[self.xcom_key] = address  # type: ignore[union-attr]
         context["ti"].xcom_push(key=self.xcom_key, value=address)
 
 

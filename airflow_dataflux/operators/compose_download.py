@@ -141,6 +141,17 @@ class ComposeDownloadOperator(DatafluxOperator):
         BucketLink().push(context, bucket_address(manifest.bucket, manifest.prefixes[0]))
         if manifest.uri is not None:
             ManifestLink().push(context, file_address(manifest.uri, "manifest.json"))
+        ReceiptLink().push(context, file_address(self.destination, receipt_path(manifest)))
+
+
+def receipt_path(manifest: Manifest) -> str:
+    """Return where the receipt of this manifest or shard will be, relative to the destination."""
+    from airflow_dataflux.core.staging.localpath import OWN_DIRECTORY
+    from airflow_dataflux.core.staging.receipt import receipt_name
+
+    shard = manifest.shard_info
+    scope = f"{shard.index:05}-of-{shard.count:05}" if shard else ""
+    return f"{OWN_DIRECTORY}/{receipt_name(scope)}"
 
 
 def shard_label(manifest: Manifest) -> str:

@@ -35,6 +35,7 @@ class DatafluxOperator(BaseOperator):
         self.user_project = user_project
         self.gcp_conn_id = gcp_conn_id
         self.impersonation_chain = impersonation_chain
+        self.link_addresses: dict[str, str] = {}
         self._hook: DatafluxHook | None = None
         self._killed = False
 

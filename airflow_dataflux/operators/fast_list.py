@@ -208,6 +208,9 @@ class FastListOperator(DatafluxOperator):
             changed=changed,
         )
         record_metrics("listing", {**figures, **reference["stats"]})
+        where = manifest.uri or "XCom"
+        change = "changed" if changed else "unchanged"
+        self.log.info("%d objects, %d bytes in the manifest in %s (%s)", *figures.values(), where, change)
         shards = _divided(manifest, *division)
         if shards is None:
             return reference

@@ -42,7 +42,9 @@ def test_zero_is_not_positive() -> None:
         parameters.positive_count(0, "workers")
 
 
-@pytest.mark.parametrize(("written", "meant"), [(True, True), ("True", True), ("false", False), ("0", False), (1, True)])
+@pytest.mark.parametrize(
+    ("written", "meant"), [(True, True), ("True", True), ("false", False), ("0", False), (1, True)]
+)
 def test_a_truth_value_is_the_same_after_rendering(written: object, meant: bool) -> None:
     assert parameters.flag(written, "dry_run") is meant
 

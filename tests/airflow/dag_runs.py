@@ -1,0 +1,66 @@
+"""Run a DAG of the DAGs folder in this process, on either of Airflow's lines."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from typing import Any
+
+import airflow
+
+AIRFLOW_3 = not airflow.__version__.startswith("2.")
+
+
+@cache
+def dag_bag() -> Any:
+    """Return all DAGs of the folder, parsed once."""
+    folder = os.environ["AIRFLOW__CORE__DAGS_FOLDER"]
+    if AIRFLOW_3:
+        from airflow.dag_processing.dagbag import DagBag
+    else:
+        from airflow.models.dagbag import DagBag
+    return DagBag(dag_folder=folder)
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A DAG run that is over."""
+
+    run: Any
+
+    @property
+    def state(self) -> str:
+        return str(self.run.state)
+
+    def task(self, task_id: str, map_index: int = -1) -> Any:
+        found = [ti for ti in self.run.get_task_instances() if (ti.task_id, ti.map_index) == (task_id, map_index)]
+        assert len(found) == 1, f"{task_id}[{map_index}] is not one of {self.run.get_task_instances()}"
+        return found[0]
+
+    def states(self) -> dict[str, list[str]]:
+        """Return the states of all task instances, by task, mapped ones in order."""
+        result: dict[str, list[str]] = {}
+        for ti in sorted(self.run.get_task_instances(), key=lambda ti: (ti.task_id, ti.map_index)):
+            result.setdefault(ti.task_id, []).append(str(ti.state))
+        return result
+
+    def xcom(self, task_id: str, key: str = "return_value", map_index: int = -1) -> Any:
+        """Return what the task pushed, None if nothing."""
+        return self.task(task_id, map_index).xcom_pull(task_ids=task_id, key=key, map_indexes=map_index)
+
+
+def run_dag(dag_id: str, conf: dict[str, Any] | None = None, logical_date: datetime | None = None) -> FinishedRun:
+    """Run a DAG with `dag.test()`. A failed run is returned, not raised, in both lines."""
+    dag = dag_bag().get_dag(dag_id)
+    dated = {} if logical_date is None else {"logical_date" if AIRFLOW_3 else "execution_date": logical_date}
+    return FinishedRun(dag.test(run_conf=conf or {}, **dated))
+
+
+def failure(run: FinishedRun, task_id: str, log: Callable[[], list[str]]) -> str:
+    """Check that the task failed on its first try, and return everything that was logged."""
+    ti = run.task(task_id)
+    assert (str(ti.state), ti.try_number, run.state) == ("failed", 1, "failed")
+    return "\n".join(log())
