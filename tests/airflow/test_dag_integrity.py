@@ -1,0 +1,169 @@
+"""Every DAG file parses, cheaply, and survives serialisation; every operator keeps Airflow's rules."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from dag_runs import AIRFLOW_3, dag_bag
+
+from airflow_dataflux import ComposeDownloadOperator, FastListOperator, SweepCompositesOperator
+from airflow_dataflux.operators.dataflux import DatafluxOperator
+
+OPERATORS = [FastListOperator, ComposeDownloadOperator, SweepCompositesOperator]
+ROOT = Path(__file__).resolve().parents[2]
+
+ARGUMENTS = {
+    FastListOperator: {"bucket": "b"},
+    ComposeDownloadOperator: {"manifest": "gs://b/m", "destination": "/data"},
+    SweepCompositesOperator: {"bucket": "b"},
+}
+
+
+def parameters(operator: type) -> list[str]:
+    """Return the operator's own parameters, without what it passes on."""
+    return [name for name in inspect.signature(operator.__init__).parameters if name not in ("self", "kwargs")]
+
+
+def test_every_dag_file_imports_and_every_dag_has_tasks() -> None:
+    bag = dag_bag()
+    assert bag.import_errors == {}
+    assert "stage_training_data" in bag.dags
+    assert all(dag.tasks for dag in bag.dags.values())
+
+
+def test_every_dag_survives_serialisation() -> None:
+    if AIRFLOW_3:
+        from airflow.serialization.serialized_objects import DagSerialization
+
+        there, back = DagSerialization.to_dict, DagSerialization.from_dict
+    else:
+        from airflow.serialization.serialized_objects import SerializedDAG
+
+        there, back = SerializedDAG.to_dict, SerializedDAG.from_dict
+    for dag in dag_bag().dags.values():
+        again = back(there(dag))
+        assert sorted(again.task_ids) == sorted(dag.task_ids)
+
+
+def test_every_parameter_of_the_example_is_described_for_the_form() -> None:
+    for name, value in dag_bag().get_dag("stage_training_data").params.items():
+        param = dag_bag().get_dag("stage_training_data").params.get_param(name)
+        assert param.schema.get("title"), name
+        assert len(param.schema.get("description") or param.description or "") > 10, name
+        assert value is not None
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_an_operator_can_be_pickled_and_its_own_dry_run_is_untouched(operator: type) -> None:
+    made = operator(task_id="t", **ARGUMENTS[operator])
+    assert callable(made.dry_run)
+    assert pickle.loads(pickle.dumps(made)).task_id == "t"
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_every_parameter_is_templated_documented_and_only_assigned(operator: type) -> None:
+    documented = (operator.__doc__ or "") + (DatafluxOperator.__doc__ or "")
+    marker = {name: object() for name in parameters(operator)}
+    made = operator(task_id="t", **marker)
+    for name, value in marker.items():
+        attribute = "is_dry_run" if name == "dry_run" else name
+        assert attribute in operator.template_fields, name
+        assert getattr(made, attribute) is value, "a value was touched before it was rendered"
+        entry = re.search(rf":param {name}:(.*?)(?=:param |\Z)", documented, re.DOTALL)
+        assert entry is not None, f"{name} is not documented"
+        assert "(templated)" in entry[1], name
+    assert set(operator.template_fields) == {"is_dry_run" if n == "dry_run" else n for n in marker}
+    assert set(operator.template_fields_renderers) <= set(operator.template_fields)
+
+
+def test_the_public_interface_is_the_agreed_one() -> None:
+    shared = [("user_project", None), ("gcp_conn_id", "google_cloud_default"), ("impersonation_chain", None)]
+    agreed = {
+        FastListOperator: [
+            *[("bucket", inspect.Parameter.empty), ("prefix", ""), ("match_glob", None), ("storage_classes", None)],
+            *[("updated_after", None), ("updated_before", None), ("min_bytes", None), ("max_bytes", None)],
+            *[("include_placeholders", False), ("manifest_uri", None), ("seed_manifest", None), ("shards", None)],
+            *[("shard_bytes", None), ("on_unchanged", "continue"), ("on_empty", "continue")],
+            *[("workers", None), ("streams", None), *shared],
+        ],
+        ComposeDownloadOperator: [
+            *[("manifest", inspect.Parameter.empty), ("destination", inspect.Parameter.empty)],
+            *[("strategy", "auto"), ("max_composite_bytes", 100_000_000)],
+            *[("composite_prefix", "dataflux-composed-objects/"), ("strip_prefix", "")],
+            *[("delete_extraneous", False), ("on_changed_object", "fail"), ("max_in_flight", None)],
+            *[("workers", None), ("dry_run", False), *shared],
+        ],
+    }
+    for operator, expected in agreed.items():
+        signature = inspect.signature(operator.__init__)
+        own = [(name, signature.parameters[name].default) for name in parameters(operator)]
+        assert own == expected
+
+
+COST = """
+import sys
+from airflow.providers.common.compat.sdk import DAG, BaseOperator, Param, task
+BaseOperator, DAG
+before = set(sys.modules)
+from airflow_dataflux import ComposeDownloadOperator, DatafluxHook, FastListOperator, SweepCompositesOperator
+heavy = ("pyarrow", "aiohttp", "fsspec", "google.auth", "google.cloud.storage", "airflow.providers.google", "msgspec.json")
+print([name for name in sorted(set(sys.modules) - before) if name.startswith(heavy)])
+"""
+
+
+def test_importing_the_operators_loads_nothing_heavy_beyond_airflows_own() -> None:
+    code = COST.replace("DatafluxHook, ", "")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["list"], ["airflow-provider-dataflux", "0.1.0"]),
+        (["get", "airflow-provider-dataflux"], ["airflow-provider-dataflux", "0.1.0"]),
+        (["hooks"], ["gcpdataflux", "airflow_dataflux.hooks.dataflux.DatafluxHook", "Google Cloud Dataflux"]),
+        (["links"], [f"airflow_dataflux.links.storage.{name}Link" for name in ("Bucket", "Manifest", "Receipt")]),
+    ],
+)
+def test_airflows_own_command_shows_the_provider(arguments: list[str], expected: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "airflow", "providers", *arguments, "--output", "plain"],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    for part in expected:
+        assert part in done.stdout
+
+
+def test_every_extra_link_of_the_provider_is_one_of_an_operator() -> None:
+    from airflow_dataflux.provider_info import get_provider_info
+
+    used = {type(link) for operator in OPERATORS for link in operator.operator_extra_links}
+    assert {f"{link.__module__}.{link.__name__}" for link in used} == set(get_provider_info()["extra-links"])
+
+
+def test_what_the_provider_names_exists() -> None:
+    from importlib import import_module
+
+    from airflow_dataflux.provider_info import get_provider_info
+
+    info = get_provider_info()
+    for kind in ("hooks", "operators"):
+        for entry in info[kind]:
+            for module in entry["python-modules"]:
+                import_module(module)
+    for connection in info["connection-types"]:
+        module, _, name = connection["hook-class-name"].rpartition(".")
+        hook = getattr(import_module(module), name)
+        assert (hook.conn_type, hook.hook_name) == (connection["connection-type"], connection["hook-name"])

@@ -1,0 +1,282 @@
+"""A real Airflow 3 deployment: scheduler, LocalExecutor, DAG processor, API server, and the embedded Cloud Storage.
+
+In-process runs hide what real executors forbid (child processes above all), so the main way is run here, too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dag_runs import AIRFLOW_3
+
+from airflow_dataflux.testing import GCSServer
+from airflow_dataflux.testing.deployment import AirflowDeployment
+
+pytestmark = [
+    pytest.mark.deployment,
+    pytest.mark.slow,
+    pytest.mark.skipif(not AIRFLOW_3, reason="the deployment is one of Airflow 3"),
+]
+
+OBJECTS = {f"images/{n:04}.jpg": bytes([n % 251]) * (1000 + n) for n in range(300)}
+ENGINE = b"airflow_dataflux.core.runtime.engine"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[GCSServer]:
+    with GCSServer() as running:
+        running.create_bucket("pictures")
+        running.put_many("pictures", OBJECTS)
+        running.create_bucket("locked", permissions=[])
+        running.create_bucket("large")
+        running.synthesize("large", count=300_000, size=2000)
+        yield running
+
+
+@pytest.fixture(scope="module")
+def airflow(
+    server: GCSServer, dags_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[AirflowDeployment]:
+    root = tmp_path_factory.mktemp("deployment")
+    environment = {
+        **server.environment(),
+        "STAGE_TRAINING_DATA_BUCKET": "pictures",
+        "STAGE_TRAINING_DATA_PREFIX": "images/",
+        "STAGE_TRAINING_DATA_DESTINATION_ROOT": str(root / "staged"),
+        "STAGE_TRAINING_DATA_MANIFEST_ROOT": (root / "manifests").as_uri(),
+        "STAGE_TRAINING_DATA_SHARDS": "3",
+    }
+    deployment = AirflowDeployment(root / "home", dags_folder, environment=environment)
+    with deployment:
+        yield deployment
+    assert deployment.processes() == []
+
+
+@pytest.fixture(autouse=True)
+def _calm_server(server: GCSServer) -> Iterator[None]:
+    yield
+    server.configure(latency_s={}, bytes_per_s=None)
+
+
+def finished(airflow: AirflowDeployment, dag_id: str, conf: dict[str, Any], **options: Any) -> tuple[str, str]:
+    run_id = airflow.trigger(dag_id, conf, **options)
+    return run_id, airflow.wait(dag_id, run_id)
+
+
+def tree(root: Path) -> dict[str, bytes]:
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*.jpg")}
+
+
+def engines(airflow: AirflowDeployment) -> list[int]:
+    """Return the engines of this deployment, and their workers: fork keeps the command line."""
+    found = []
+    for pid in airflow.processes():
+        try:
+            if ENGINE in Path("/proc", str(pid), "cmdline").read_bytes():
+                found.append(pid)
+        except OSError:
+            continue
+    return found
+
+
+def wait_until(reached: Any, what: str, timeout_s: float = 60.0) -> float:
+    """Poll what no event tells (another process's state) and return the seconds it took."""
+    started = time.monotonic()
+    while not reached():
+        assert time.monotonic() - started < timeout_s, f"{what} did not happen within {timeout_s} s"
+        time.sleep(0.1)
+    return time.monotonic() - started
+
+
+def test_the_example_stages_by_hand_reuses_and_repairs(airflow: AirflowDeployment, tmp_path: Path) -> None:
+    conf = {"destination_root": str(tmp_path / "staged"), "manifest_root": (tmp_path / "manifests").as_uri()}
+    run_id, state = finished(airflow, "stage_training_data", conf)
+    assert state == "success", airflow.logs("stage_training_data", run_id, "list")
+    day = airflow.dag_run("stage_training_data", run_id)["run_after"][:10]
+    assert airflow.dag_run("stage_training_data", run_id)["logical_date"] is None
+    assert tree(tmp_path / "staged" / day) == OBJECTS
+    first = airflow.xcom("stage_training_data", run_id, "verify")
+    assert (first["verified"], first["downloaded"], first["reused"]) == (300, 300, 0)
+
+    shards = airflow.xcom("stage_training_data", run_id, "list")
+    assert len(shards) == 3
+    assert len(json.dumps(shards)) < 4096
+    staged = [ti for ti in airflow.task_instances("stage_training_data", run_id) if ti["task_id"] == "stage"]
+    assert sorted(ti["rendered_map_index"][:12] for ti in staged) == [f"shard {n} of 3" for n in (1, 2, 3)]
+    links = airflow.links("stage_training_data", run_id, "list")
+    assert links["Bucket"] == "https://console.cloud.google.com/storage/browser/pictures/images;tab=objects"
+    assert links["Manifest"] == (tmp_path / "manifests" / day / "manifest.json").as_uri()
+    assert (airflow.links("stage_training_data", run_id, "stage", 1)["Receipt"] or "").endswith("-of-00003.json")
+
+    log = airflow.logs("stage_training_data", run_id, "list").splitlines()
+    begin = next(number for number, line in enumerate(log) if "::group::listing" in line)
+    end = next(number for number, line in enumerate(log) if number > begin and "::endgroup::" in line)
+    assert any("Listed gs://pictures/images/" in line for line in log[begin:end])
+    assert any("300 objects" in line for line in log[end:])
+
+    again_id, _ = finished(airflow, "stage_training_data", conf)
+    again = airflow.xcom("stage_training_data", again_id, "verify")
+    assert (again["verified"], again["downloaded"], again["reused"]) == (300, 0, 300)
+
+    (tmp_path / "staged" / day / "images/0123.jpg").unlink()
+    repair_id, _ = finished(airflow, "stage_training_data", conf)
+    repaired = airflow.xcom("stage_training_data", repair_id, "verify")
+    assert (repaired["verified"], repaired["downloaded"]) == (300, 1)
+
+
+def test_the_schedule_runs_the_example_without_a_form(airflow: AirflowDeployment) -> None:
+    airflow.wait_for_dag("stage_training_data")
+    airflow.unpause("stage_training_data")
+
+    def scheduled() -> list[dict[str, Any]]:
+        return [run for run in airflow.dag_runs("stage_training_data") if run["run_type"] == "scheduled"]
+
+    wait_until(scheduled, "a scheduled run")
+    run = scheduled()[0]
+    assert airflow.wait("stage_training_data", run["dag_run_id"]) == "success"
+    summary = airflow.xcom("stage_training_data", run["dag_run_id"], "verify")
+    assert summary["destination"].endswith(run["logical_date"][:10])
+    assert tree(Path(summary["destination"])) == OBJECTS
+
+
+def test_a_backfill_fills_each_interval_and_a_second_one_downloads_nothing(airflow: AirflowDeployment) -> None:
+    days = [f"2026-02-{day:02}" for day in range(1, 8)]
+    summaries: list[list[dict[str, Any]]] = []
+    for _ in range(2):
+        created = airflow.backfill(
+            "stage_training_data",
+            from_date=f"{days[0]}T00:00:00Z",
+            to_date=f"{days[-1]}T00:00:00Z",
+            max_active_runs=4,
+            reprocess_behavior="completed",
+        )
+        wait_until(
+            lambda number=created["id"]: airflow.request("GET", f"/backfills/{number}")["completed_at"],
+            "the backfill's end",
+            timeout_s=400,
+        )
+        runs = [run for run in airflow.dag_runs("stage_training_data") if run["run_type"] == "backfill"]
+        assert sorted(run["logical_date"][:10] for run in runs) == days
+        assert {run["state"] for run in runs} == {"success"}
+        summaries.append([airflow.xcom("stage_training_data", run["dag_run_id"], "verify") for run in runs])
+    first, second = summaries
+    assert len({summary["destination"] for summary in first}) == 7
+    assert all(tree(Path(summary["destination"])) == OBJECTS for summary in first)
+    assert [summary["downloaded"] for summary in first] == [300] * 7
+    assert [(summary["downloaded"], summary["reused"]) for summary in second] == [(0, 300)] * 7
+
+
+def test_a_large_listing_runs_in_an_engine_with_worker_processes(airflow: AirflowDeployment, tmp_path: Path) -> None:
+    uri = (tmp_path / "manifest").as_uri()
+    run_id, state = finished(airflow, "list_only", {"bucket": "large", "manifest_uri": uri, "workers": "2"})
+    assert state == "success", airflow.logs("list_only", run_id, "list")
+    reference = airflow.xcom("list_only", run_id, "list")
+    assert reference["object_count"] == 300_000
+    assert len(json.dumps(reference)) < 4096
+    assert engines(airflow) == []
+
+
+@pytest.mark.parametrize(
+    ("dag_id", "task_id", "conf", "message"),
+    [
+        ("list_only", "list", {"bucket": "missing"}, "BucketNotFoundError"),
+        ("list_only", "list", {"bucket": "locked"}, "PermissionDeniedError"),
+        ("list_only", "list", {"bucket": "large"}, "manifest_uri"),
+        ("list_only", "list", {"bucket": "pictures", "manifest_uri": "gs:/pictures"}, "lacks the //"),
+        ("stage_only", "stage", {"strategy": "fastest"}, "strategy must be one of"),
+        ("stage_only", "stage", {"destination": "/proc/nowhere"}, "DestinationError"),
+    ],
+    ids=["bucket", "permission", "too large", "uri", "strategy", "destination"],
+)
+def test_what_cannot_succeed_is_not_tried_again(
+    airflow: AirflowDeployment, tmp_path: Path, dag_id: str, task_id: str, conf: dict[str, Any], message: str
+) -> None:
+    if dag_id == "stage_only":
+        listed_id, _ = finished(airflow, "list_only", {"bucket": "pictures"})
+        reference = airflow.xcom("list_only", listed_id, "list")
+        conf = {"manifest": reference, "destination": str(tmp_path / "staged"), **conf}
+    run_id, state = finished(airflow, dag_id, conf)
+    assert state == "failed"
+    ti = airflow.task_instance(dag_id, run_id, task_id)
+    assert (ti["state"], ti["try_number"], ti["max_tries"]) == ("failed", 1, 2)
+    assert message in airflow.logs(dag_id, run_id, task_id)
+
+
+def slow_listing(airflow: AirflowDeployment, server: GCSServer, tmp_path: Path) -> tuple[str, int]:
+    """Start a listing that takes minutes, and return its run and its task's pid once an engine is at work."""
+    server.configure(latency_s={"list": 2.0})
+    conf = {"bucket": "large", "manifest_uri": (tmp_path / "manifest").as_uri(), "streams": "2", "workers": "2"}
+    run_id = airflow.trigger("list_only", conf)
+    airflow.wait_for_task("list_only", run_id, "list")
+    wait_until(lambda: engines(airflow), "an engine")
+    return run_id, int(airflow.task_instance("list_only", run_id, "list")["pid"])
+
+
+def slow_staging(airflow: AirflowDeployment, server: GCSServer, tmp_path: Path) -> str:
+    """Start a staging that takes minutes, and return its run once there are composites in the bucket."""
+    conf = {"bucket": "large", "manifest_uri": (tmp_path / "manifest").as_uri(), "prefix": ""}
+    run_id, state = finished(airflow, "list_only", conf)
+    assert state == "success"
+    server.configure(bytes_per_s=20_000)
+    conf = {
+        "manifest": airflow.xcom("list_only", run_id, "list"),
+        "destination": str(tmp_path / "staged"),
+        "strategy": "compose",
+    }
+    run_id = airflow.trigger("stage_only", conf)
+    wait_until(lambda: server.names("large", "dataflux-composed-objects/"), "composites", timeout_s=120)
+    return run_id
+
+
+def test_a_listing_marked_as_failed_leaves_no_process(
+    airflow: AirflowDeployment, server: GCSServer, tmp_path: Path
+) -> None:
+    run_id, _ = slow_listing(airflow, server, tmp_path)
+    airflow.set_task_state("list_only", run_id, "list", "failed")
+    assert wait_until(lambda: not engines(airflow), "the engines' end") < 15
+    assert airflow.wait("list_only", run_id) == "failed"
+    assert "Airflow ended this task" in airflow.logs("list_only", run_id, "list")
+    assert not (tmp_path / "manifest" / "manifest.json").exists()
+
+
+def test_a_staging_marked_as_failed_leaves_no_process_and_no_composite(
+    airflow: AirflowDeployment, server: GCSServer, tmp_path: Path
+) -> None:
+    run_id = slow_staging(airflow, server, tmp_path)
+    assert engines(airflow)
+    airflow.set_task_state("stage_only", run_id, "stage", "failed")
+    assert wait_until(lambda: not engines(airflow), "the engines' end") < 15
+    wait_until(lambda: not server.names("large", "dataflux-composed-objects/"), "the composites' end", 10)
+    assert airflow.wait("stage_only", run_id) == "failed"
+
+
+def test_a_killed_task_leaves_no_process_and_is_tried_again(
+    airflow: AirflowDeployment, server: GCSServer, tmp_path: Path
+) -> None:
+    run_id, pid = slow_listing(airflow, server, tmp_path)
+    server.configure(latency_s={})
+    os.kill(pid, signal.SIGKILL)
+    first = engines(airflow)
+    wait_until(lambda: not set(first) & set(engines(airflow)), "the engines' end")
+    assert airflow.wait("list_only", run_id) == "success"
+    assert airflow.task_instance("list_only", run_id, "list")["try_number"] == 2
+
+
+def test_a_task_whose_supervisor_is_killed_stops_itself(
+    airflow: AirflowDeployment, server: GCSServer, tmp_path: Path
+) -> None:
+    run_id, pid = slow_listing(airflow, server, tmp_path)
+    supervisor = int(Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()[1])
+    os.kill(supervisor, signal.SIGKILL)
+    try:
+        assert wait_until(lambda: not engines(airflow), "the engines' end") < 15
+        wait_until(lambda: pid not in airflow.processes(), "the task's end")
+    finally:
+        airflow.set_task_state("list_only", run_id, "list", "failed")
