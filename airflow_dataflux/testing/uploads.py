@@ -43,7 +43,9 @@ class Uploads:
         self._sessions: dict[str, _Session] = {}
 
     def start(self, bucket: Bucket, call: Call) -> Answer:
-        """Answer a POST: a whole upload, or the start of a resumable one."""
+        """Answer a POST: a whole upload, the start of a resumable one, or (as gcsfs sends them) more bytes of one."""
+        if "upload_id" in call.query:
+            return self.resume(call)
         kind = call.query.get("uploadType", "media")
         if kind == "media":
             metadata: dict[str, Any] = {"contentType": call.headers.get("Content-Type")}
