@@ -136,7 +136,8 @@ class Accounts:
             reused=found.reused,
             downloaded=totals.downloaded,
             downloaded_bytes=totals.downloaded_bytes,
-            skipped=len(totals.changed),
+            skipped=len(totals.changed) + found.temporary,
+            temporary=found.temporary,
             deleted=self.deleted,
             composites=totals.composites,
             composed_bytes=totals.composed_bytes,
@@ -169,6 +170,8 @@ class Accounts:
         return self._receipt(
             dry_run=True,
             reused=found.reused,
+            skipped=found.temporary,
+            temporary=found.temporary,
             downloaded=found.fetch_count,
             downloaded_bytes=found.fetch_bytes,
             composites=totals.composites,
@@ -187,6 +190,7 @@ class Accounts:
         return self._receipt(
             reused=reused,
             skipped=earlier.skipped,
+            temporary=earlier.temporary,
             changed=earlier.changed,
             requests=asdict(RequestCounts()),
             costs=CostEstimate().items(),

@@ -97,6 +97,11 @@ def _parse(name: str, composite_prefix: str) -> _ParsedName | None:
     return _ParsedName(int(match[2]), match[3]) if match else None
 
 
+def is_composite_name(name: str, composite_prefix: str) -> bool:
+    """Return whether a name is one that stagings with this prefix give to their temporary objects."""
+    return _parse(name, composite_prefix) is not None
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SweepResult:
     """What a sweep found.

@@ -56,6 +56,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
         object_count, total_bytes: of the manifest.
         downloaded, reused, skipped, deleted: objects fetched; found right on disk; left out because they had changed;
             extraneous files removed.
+        temporary: how many of the skipped were composites of other stagings that the listing met.
         downloaded_bytes: bytes of the fetched objects.
         composites, composed_bytes: temporary objects made, and their bytes.
         batches: objects by how they were fetched (composite, direct, ranged, local).
@@ -86,6 +87,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     reused: int = 0
     skipped: int = 0
     deleted: int = 0
+    temporary: int = 0
     downloaded_bytes: int = 0
     composites: int = 0
     composed_bytes: int = 0

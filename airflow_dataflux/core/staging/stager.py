@@ -208,6 +208,7 @@ class _Staging:
                 [] if root_fd is None else earlier_stagings(root_fd, accounts.scope),
                 FileSystemTraits(),
                 block_bytes(existing),
+                request.composite_prefix,
             )
             found = survey(self._manifest, request.destination, request.strip_prefix, ground)
         findings = asked.result()
@@ -223,13 +224,17 @@ class _Staging:
             traits = look_at_file_system(workspace.tree)
             root_fd = None if workspace.found_empty else workspace.tree.root_fd
             earlier = [] if root_fd is None else earlier_stagings(root_fd, accounts.scope)
-            ground = Ground(root_fd, earlier, traits, block_bytes(workspace.root))
+            ground = Ground(root_fd, earlier, traits, block_bytes(workspace.root), request.composite_prefix)
             found = survey(self._manifest, request.destination, request.strip_prefix, ground)
         with accounts.phase("preflight"):
             findings = asked.result()
             space = check_space(workspace.root, found.needed)
             findings = self._probe(findings, found)
         accounts.note(*findings.lines, space)
+        if found.temporary:
+            accounts.note(
+                f"manifest: {found.temporary} temporary objects of other stagings were listed; they are left out"
+            )
         for line in accounts.lines:
             self._emit("preflight", line)
         plan = make_plan(self._manifest, request, found, findings, workers=self._context.workers.count)

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from airflow_dataflux.core.gcs.store import ObjectVersion
 from airflow_dataflux.core.manifest import Manifest
 from airflow_dataflux.core.staging.choice import SizeHistogram
+from airflow_dataflux.core.staging.composites import is_composite_name
 from airflow_dataflux.core.staging.localfile import Placed
 from airflow_dataflux.core.staging.localpath import FileSystemTraits, NameCheck
 from airflow_dataflux.core.staging.preflight import SpaceNeeded
@@ -70,6 +71,7 @@ class Survey:
         needed: disk space of the objects to fetch.
         fetch_count, fetch_bytes: objects to fetch.
         reused: objects that are right where they are.
+        temporary: composites of other stagings that the listing met; they are no data and are left out.
         sizes: histogram of the objects to fetch.
         bytes_by_class: bytes to fetch, by storage class.
         extraneous: files of earlier stagings that this manifest lacks.
@@ -81,6 +83,7 @@ class Survey:
     fetch_count: int = 0
     fetch_bytes: int = 0
     reused: int = 0
+    temporary: int = 0
     sizes: SizeHistogram = field(default_factory=SizeHistogram)
     bytes_by_class: Counter[str] = field(default_factory=Counter)
     extraneous: list[EarlierObject] = field(default_factory=list)
@@ -118,12 +121,14 @@ class Ground:
         earlier: receipts found there.
         traits: how its file system treats names.
         block_bytes: in which it hands out space.
+        composite_prefix: where stagings name their temporary objects.
     """
 
     root_fd: int | None
     earlier: list[EarlierStaging]
     traits: FileSystemTraits
     block_bytes: int
+    composite_prefix: str
 
 
 def survey(manifest: Manifest, destination: str, strip_prefix: str, ground: Ground) -> Survey:
@@ -133,20 +138,26 @@ def survey(manifest: Manifest, destination: str, strip_prefix: str, ground: Grou
     first = 0
     with Looker(-1 if ground.root_fd is None else ground.root_fd) as looker:
         for rows in manifest.batches():
+            _leave_out_temporary(rows["name"], first, ground.composite_prefix, found)
             refused_before = names.refused_count
             listed = names.look(rows["name"], rows["size"])
             if ground.root_fd is not None and names.refused_count == refused_before:
                 for wanted, ordinal in _wanted(rows, listed, strip_prefix, first):
-                    _look_at(wanted, ordinal, ground, looker, found, names)
-                rows_to_fetch = rows.filter(found.states.wanted(first, rows.num_rows))
-            else:
-                rows_to_fetch = rows
-            found.count_batch(rows_to_fetch)
+                    if not found.states.status[ordinal]:
+                        _look_at(wanted, ordinal, ground, looker, found, names)
+            found.count_batch(rows.filter(found.states.wanted(first, rows.num_rows)))
             first += rows.num_rows
     names.raise_if_refused(manifest.bucket)
     for staging in ground.earlier:
         _skip(staging, None, found)
     return found
+
+
+def _leave_out_temporary(names: pa.Array, first: int, composite_prefix: str, found: Survey) -> None:
+    for index in pc.indices_nonzero(pc.starts_with(names, composite_prefix)).to_pylist():
+        if is_composite_name(names[index].as_py(), composite_prefix):
+            found.states.place(first + index, SKIPPED, 0, 0)
+            found.temporary += 1
 
 
 def _wanted(rows: pa.RecordBatch, listed: list[str], strip_prefix: str, first: int) -> Iterator[tuple[Wanted, int]]:

@@ -22,7 +22,7 @@ from airflow_dataflux.core.errors import (
     UnavailableError,
     VerificationError,
 )
-from airflow_dataflux.core.gcs.store import ObjectVersion, StoredObject
+from airflow_dataflux.core.gcs.store import ObjectVersion, RequestCounts, Store, StoredObject
 from airflow_dataflux.core.model import object_uri
 from airflow_dataflux.core.staging.checksum import crc32c
 from airflow_dataflux.core.staging.composites import CompositeNames
@@ -89,9 +89,19 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """Everything that fetching a batch needs. Thread-safe."""
+    """Everything that fetching a batch needs. Thread-safe.
+
+    Attributes:
+        reader: reads bytes; a cancel ends it.
+        writer: makes composites; a cancel does not end it, so that the outcome of each compose becomes known.
+        tree: where files go.
+        keeper: accounts for composites.
+        names: names them.
+        strip_prefix: what paths lack of object names.
+    """
 
     reader: Reader
+    writer: Store
     tree: DestinationTree
     keeper: CompositeKeeper
     names: CompositeNames
@@ -108,6 +118,10 @@ class Transfer:
             else:
                 self._directly(batch, range(len(batch.names)), branches, outcome)
         return outcome
+
+    def counts(self) -> RequestCounts:
+        """Return the requests sent so far."""
+        return self.reader.store.counts() + self.writer.counts()
 
     def path(self, name: str) -> str:
         """Return the relative path of an object that passed the name check."""
@@ -172,9 +186,10 @@ class Transfer:
             ObjectVersion(name=source, generation=generation)
             for source, generation in zip(batch.names, batch.generations, strict=True)
         ]
+        self.reader.cancel.raise_if_cancelled()
         self.keeper.register(name)
         try:
-            stored = self.reader.store.compose(
+            stored = self.writer.compose(
                 self.reader.bucket,
                 name,
                 sources,

@@ -58,7 +58,7 @@ def _is_for(receipt: Receipt, manifest: Manifest, request: StageRequest) -> bool
         and receipt.bucket == manifest.bucket
         and receipt.object_count == len(manifest)
         and receipt.strip_prefix == request.strip_prefix
-        and (receipt.skipped == 0 or request.on_changed_object == "skip")
+        and (receipt.skipped == receipt.temporary or request.on_changed_object == "skip")
     )
 
 

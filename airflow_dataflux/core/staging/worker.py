@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from airflow_dataflux.core.config import StoreConfig
 from airflow_dataflux.core.errors import StagingError
 from airflow_dataflux.core.gcs.client import open_store
+from airflow_dataflux.core.gcs.retry import RetryPolicy
 from airflow_dataflux.core.gcs.store import RequestCounts
 from airflow_dataflux.core.runtime.usage import Usage, process_usage
 from airflow_dataflux.core.runtime.workers import WorkerLink
@@ -33,6 +34,10 @@ from airflow_dataflux.core.staging.plan import Batch, BatchKind
 from airflow_dataflux.core.staging.ranged import RangedObject
 from airflow_dataflux.core.staging.reading import Reader
 from airflow_dataflux.core.staging.transfer import Outcome, Transfer
+
+_WRITES = RetryPolicy(attempts=6, deadline_s=20.0)
+"""Less patient than reads (about 4 s of back-off): what cannot be composed soon is read directly, and what cannot be
+deleted here the owner deletes."""
 
 _TIDY_CONNECTIONS = 2
 """One for the thread that deletes, one for the last look at composites of unknown outcome."""
@@ -119,22 +124,29 @@ def stage_worker(link: WorkerLink) -> None:
         cancel=link.cancel,
         budget_share=setup.budget_share,
     )
-    # Tidying up goes on after a cancel, so its requests have no token.
-    tidy_store = open_store(setup.store_config, link.tokens, connections=_TIDY_CONNECTIONS)
+    # No cancel ends a compose or a delete: what was begun in the bucket is brought to a known end.
+    writer = open_store(
+        setup.store_config,
+        link.tokens,
+        connections=setup.threads + _TIDY_CONNECTIONS,
+        budget_share=setup.budget_share,
+        policy=_WRITES,
+    )
     with contextlib.ExitStack() as closing:
-        closing.callback(tidy_store.close)
+        closing.callback(writer.close)
         closing.callback(store.close)
         tree = DestinationTree(setup.root, setup.scope)
         closing.callback(tree.close)
-        keeper = CompositeKeeper(tidy_store, setup.bucket, setup.names.attempt)
-        transfer = Transfer(Reader(store, setup.bucket, link.cancel), tree, keeper, setup.names, setup.strip_prefix)
+        keeper = CompositeKeeper(writer, setup.bucket, setup.names.attempt)
+        transfer = Transfer(
+            Reader(store, setup.bucket, link.cancel), writer, tree, keeper, setup.names, setup.strip_prefix
+        )
         pool = _Pool(link, transfer, setup.threads)
         try:
             pool.serve()
         finally:
             leftovers = keeper.close()
-            counts = store.counts() + tidy_store.counts()
-            link.send(WorkerFinished(leftovers, counts, process_usage()))
+            link.send(WorkerFinished(leftovers, transfer.counts(), process_usage()))
 
 
 class _Pool:
@@ -143,7 +155,6 @@ class _Pool:
     def __init__(self, link: WorkerLink, transfer: Transfer, threads: int) -> None:
         self._link = link
         self._transfer = transfer
-        self._store = transfer.reader.store
         self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._ranged = _Countdown()
         self._abandoned = False
@@ -201,12 +212,12 @@ class _Pool:
         except BaseException as error:  # noqa: BLE001 - handed to the owner, who raises it
             self._failed(batch, error)
         else:
-            self._link.send(BatchDone(outcome, self._store.counts()))
+            self._link.send(BatchDone(outcome, self._transfer.counts()))
 
     def _start_ranged(self, batch: Batch) -> None:
         def on_done(result: Outcome | BaseException) -> None:
             if isinstance(result, Outcome):
-                self._link.send(BatchDone(result, self._store.counts()))
+                self._link.send(BatchDone(result, self._transfer.counts()))
             else:
                 self._failed(batch, result)
             self._ranged.down()

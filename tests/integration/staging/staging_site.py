@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,6 +37,7 @@ class Site:
     disk: Path
     objects: dict[str, bytes] = field(default_factory=dict)
     lines: list[Progress] = field(default_factory=list)
+    on_progress: Callable[[Progress], None] | None = None
 
     @property
     def destination(self) -> Path:
@@ -88,7 +90,7 @@ class Site:
             store_config=self.config,
             tokens=AnonymousTokens(),
             cancel=cancel,
-            on_progress=self.lines.append,
+            on_progress=self.on_progress or self.lines.append,
             isolated=isolated,
         )
 

@@ -327,7 +327,7 @@ def test_a_missing_right_to_read_is_an_error_before_anything_moves(site: Site) -
     site.put_numbered(3)
     manifest = site.manifest()
     site.server.change_bucket(BUCKET, permissions=["storage.objects.list", "storage.buckets.get"])
-    with pytest.raises(PermissionDeniedError, match="storage.objects.get"):
+    with pytest.raises(PermissionDeniedError, match=r"storage\.objects\.get"):
         site.stage(manifest)
     assert "read" not in site.operations()
 

@@ -1,0 +1,27 @@
+"""A program that stages, to be killed: argv is endpoint, manifest, destination, strategy, try number."""
+
+from __future__ import annotations
+
+import sys
+
+from airflow_dataflux.core.config import RunIdentity, StageRequest, StoreConfig
+from airflow_dataflux.core.manifest import Manifest
+from airflow_dataflux.core.runtime.tokens import AnonymousTokens
+from airflow_dataflux.core.staging import stage
+
+
+def main() -> None:
+    endpoint, manifest, destination, strategy, try_number = sys.argv[1:]
+    identity = RunIdentity(dag="victim", run="r1", task="stage", try_number=int(try_number))
+    print("ready", flush=True)
+    receipt = stage(
+        Manifest.open(manifest),
+        StageRequest(destination=destination, strategy=strategy, workers=2, max_in_flight=16, identity=identity),
+        store_config=StoreConfig(endpoint=endpoint),
+        tokens=AnonymousTokens(),
+    )
+    print(receipt.downloaded, receipt.reused, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,195 @@
+"""Processes of a staging that are killed at random moments: nothing wrong is ever published, nothing is left."""
+
+from __future__ import annotations
+
+import os
+import random
+import select
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from staging_site import Site, tree
+
+from airflow_dataflux.core.staging.destination import Place
+
+VICTIM = Path(__file__).with_name("staging_victim.py")
+OBJECTS = 2400
+
+
+def start(site: Site, manifest: Path, try_number: int, strategy: str = "compose") -> subprocess.Popen[str]:
+    victim = subprocess.Popen(
+        [
+            sys.executable,
+            str(VICTIM),
+            site.server.endpoint,
+            str(manifest),
+            str(site.destination),
+            strategy,
+            str(try_number),
+        ],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert victim.stdout is not None
+    assert victim.stdout.readline() == "ready\n"
+    return victim
+
+
+def finish(victim: subprocess.Popen[str]) -> tuple[int, int]:
+    out, err = victim.communicate(timeout=120)
+    assert victim.returncode == 0, err
+    downloaded, reused = out.split()
+    return int(downloaded), int(reused)
+
+
+def children(pid: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except FileNotFoundError:
+        return []
+
+
+def descendants(pid: int) -> list[int]:
+    found = children(pid)
+    return found + [grandchild for child in found for grandchild in descendants(child)]
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def wait_until_gone(pids: list[int]) -> None:
+    for pid in pids:
+        try:
+            handle = os.pidfd_open(pid)
+        except ProcessLookupError:
+            continue
+        try:
+            poller = select.poll()
+            poller.register(handle, select.POLLIN)
+            assert poller.poll(12_000), f"process {pid} outlived its task"
+        finally:
+            os.close(handle)
+
+
+def wait_for_requests(site: Site, operation: str, count: int, victim: subprocess.Popen[str]) -> None:
+    while site.operations().get(operation, 0) < count and victim.poll() is None:
+        pass
+
+
+def check_nothing_wrong(site: Site, partial: str) -> None:
+    """No file at a final name, here or in the tree in the making, has wrong bytes."""
+    for root in (site.destination, Path(partial)):
+        for name, data in tree(root).items():
+            assert data == site.objects[name], name
+
+
+@pytest.fixture
+def prepared(site: Site) -> tuple[Site, Path, str]:
+    site.put_numbered(OBJECTS, size=900)
+    manifest = site.manifest()
+    site.server.configure(latency_s={"compose": 0.02, "read": 0.01, "batch": 0.01})
+    site.server.forget_requests()
+    key = f"{manifest.fingerprint}\n"
+    return site, site.disk / "manifest", Place(destination=str(site.destination), scope="", key=key).partial
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_after_a_kill_of_the_whole_tree_the_next_try_finishes_and_leaves_no_composite(
+    prepared: tuple[Site, Path, str], seed: int
+) -> None:
+    site, manifest, partial = prepared
+    rng = random.Random(seed)
+    victim = start(site, manifest, 1)
+    wait_for_requests(site, "compose", rng.randrange(1, 70), victim)
+    pids = [victim.pid, *descendants(victim.pid)]
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    victim.communicate()
+    wait_until_gone(pids[1:])
+    assert victim.returncode == -signal.SIGKILL
+    check_nothing_wrong(site, partial)
+    placed = len(tree(Path(partial)))
+    downloaded, reused = finish(start(site, manifest, 2))
+    assert downloaded + reused == OBJECTS
+    assert reused == placed
+    site.check_tree()
+    assert site.composites() == []
+    assert not Path(partial).exists()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_when_only_the_task_is_killed_its_engine_and_workers_end_and_tidy_up_themselves(
+    prepared: tuple[Site, Path, str], seed: int
+) -> None:
+    site, manifest, partial = prepared
+    victim = start(site, manifest, 1)
+    wait_for_requests(site, "compose", random.Random(seed).randrange(2, 60), victim)
+    below = descendants(victim.pid)
+    assert below
+    victim.kill()
+    victim.communicate()
+    wait_until_gone(below)
+    assert site.composites() == []
+    check_nothing_wrong(site, partial)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_sigterm_to_the_engine_ends_the_staging_without_a_composite(
+    prepared: tuple[Site, Path, str], seed: int
+) -> None:
+    site, manifest, partial = prepared
+    victim = start(site, manifest, 1)
+    wait_for_requests(site, "compose", random.Random(seed).randrange(2, 60), victim)
+    [engine] = children(victim.pid)
+    workers = descendants(engine)
+    os.kill(engine, signal.SIGTERM)
+    _, err = victim.communicate(timeout=60)
+    assert "CancelledError" in err
+    wait_until_gone([engine, *workers])
+    assert site.composites() == []
+    check_nothing_wrong(site, partial)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_worker_that_is_killed_is_replaced_and_its_objects_are_fetched_by_others(
+    prepared: tuple[Site, Path, str], seed: int
+) -> None:
+    site, manifest, _ = prepared
+    victim = start(site, manifest, 1)
+    wait_for_requests(site, "compose", random.Random(seed).randrange(2, 40), victim)
+    [engine] = children(victim.pid)
+    workers = children(engine)
+    assert len(workers) == 2
+    os.kill(random.Random(seed).choice(workers), signal.SIGKILL)
+    assert finish(victim) == (OBJECTS, 0)
+    site.check_tree()
+    assert site.composites() == []
+
+
+def test_a_script_that_was_killed_is_swept_after_by_the_next_one_although_both_are_first_tries(
+    prepared: tuple[Site, Path, str],
+) -> None:
+    site, manifest, _ = prepared
+    site.server.configure(latency_s={"compose": 0.02, "read": 0.5, "batch": 0.01})
+    victim = start(site, manifest, 1)
+    wait_for_requests(site, "compose", 10, victim)
+    pids = [victim.pid, *descendants(victim.pid)]
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    victim.communicate()
+    wait_until_gone(pids[1:])
+    assert site.composites()
+    site.server.configure(latency_s={})
+    downloaded, reused = finish(start(site, manifest, 1))
+    assert downloaded + reused == OBJECTS
+    assert site.composites() == []
+    site.check_tree()

@@ -1,0 +1,160 @@
+"""Files appear whole or not at all, and never outside the destination."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from airflow_dataflux.core.errors import DestinationError, InsufficientSpaceError
+from airflow_dataflux.core.staging.localfile import Branches, DestinationTree
+
+
+@pytest.fixture(params=["anonymous", "named"])
+def tree(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DestinationTree]:
+    if request.param == "named":
+        monkeypatch.setattr(DestinationTree, "_try_anonymous", lambda self: False)
+    root = tmp_path / "root"
+    root.mkdir()
+    opened = DestinationTree(str(root))
+    if request.param == "anonymous" and not opened.anonymous:
+        pytest.skip("the file system of the temporary directory has no anonymous files")
+    yield opened
+    opened.close()
+
+
+def files_below(tree: DestinationTree) -> list[str]:
+    return sorted(path.relative_to(tree.root).as_posix() for path in Path(tree.root).rglob("*") if path.is_file())
+
+
+def test_a_file_is_there_with_its_content_and_what_identifies_it(tree: DestinationTree) -> None:
+    with Branches(tree) as branches:
+        placed = branches.write("a/b/c.bin", b"content")
+    status = Path(tree.root, "a/b/c.bin").stat()
+    assert Path(tree.root, "a/b/c.bin").read_bytes() == b"content"
+    assert (placed.mtime_ns, placed.inode) == (status.st_mtime_ns, status.st_ino)
+
+
+def test_files_get_the_permissions_that_the_umask_leaves(tree: DestinationTree) -> None:
+    umask = os.umask(0o027)
+    try:
+        with Branches(tree) as branches:
+            branches.write("f", b"")
+    finally:
+        os.umask(umask)
+    assert stat.S_IMODE(Path(tree.root, "f").stat().st_mode) == 0o640
+
+
+def test_an_existing_file_is_replaced_in_one_step(tree: DestinationTree) -> None:
+    old = Path(tree.root, "f")
+    old.write_bytes(b"old")
+    with old.open("rb") as reader, Branches(tree) as branches:
+        branches.write("f", b"new")
+        assert reader.read() == b"old"
+    assert old.read_bytes() == b"new"
+    assert files_below(tree) == ["f"]
+
+
+def test_nothing_remains_of_a_file_that_is_not_published(tree: DestinationTree) -> None:
+    with Branches(tree) as branches, branches.begin("f", 100) as file:
+        file.append(b"half")
+    assert files_below(tree) == []
+
+
+def test_a_file_in_the_making_is_not_to_be_seen_under_its_name(tree: DestinationTree) -> None:
+    with Branches(tree) as branches, branches.begin("f") as file:
+        file.append(b"first ")
+        assert not Path(tree.root, "f").exists()
+        file.append(b"second")
+        file.publish()
+    assert Path(tree.root, "f").read_bytes() == b"first second"
+
+
+def test_ranges_may_be_written_in_any_order_by_several_threads(tree: DestinationTree) -> None:
+    with Branches(tree) as branches, branches.begin("f", 800) as file:
+        threads = [threading.Thread(target=file.write_at, args=(bytes([n]) * 100, n * 100)) for n in reversed(range(8))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        file.publish()
+    assert Path(tree.root, "f").read_bytes() == b"".join(bytes([n]) * 100 for n in range(8))
+
+
+def test_writes_that_the_system_cuts_short_are_continued(
+    tree: DestinationTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, real_at = os.write, os.pwrite
+    monkeypatch.setattr(os, "write", lambda fd, data: real(fd, bytes(data)[:3]))
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, at: real_at(fd, bytes(data)[:3], at))
+    with Branches(tree) as branches:
+        branches.write("f", b"0123456789")
+        with branches.begin("g") as file:
+            file.write_at(b"0123456789", 0)
+            file.publish()
+    assert Path(tree.root, "f").read_bytes() == Path(tree.root, "g").read_bytes() == b"0123456789"
+
+
+def test_a_symlink_on_the_way_is_refused(tree: DestinationTree, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    Path(tree.root, "a").symlink_to(outside)
+    with Branches(tree) as branches, pytest.raises(DestinationError, match="stands in its way"):
+        branches.write("a/f", b"x")
+    assert list(outside.iterdir()) == []
+
+
+def test_a_symlink_at_the_end_is_replaced_and_not_followed(tree: DestinationTree, tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.write_bytes(b"untouched")
+    Path(tree.root, "f").symlink_to(target)
+    with Branches(tree) as branches:
+        branches.write("f", b"x")
+    assert target.read_bytes() == b"untouched"
+    assert Path(tree.root, "f").read_bytes() == b"x"
+    assert not Path(tree.root, "f").is_symlink()
+
+
+def test_a_directory_where_a_file_belongs_is_an_error(tree: DestinationTree) -> None:
+    Path(tree.root, "f").mkdir()
+    with Branches(tree) as branches, pytest.raises(DestinationError, match="stands in its way"):
+        branches.write("f", b"x")
+    assert files_below(tree) == []
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_says_what_is_free(tree: DestinationTree, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def full(*_args: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "write", full)
+    with Branches(tree) as branches, pytest.raises(InsufficientSpaceError) as caught:
+        branches.write("f", b"x")
+    assert caught.value.free > 0
+    assert files_below(tree) == []
+
+
+def test_no_descriptor_stays_open(tree: DestinationTree) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    for number in range(20):
+        with Branches(tree) as branches:
+            branches.write(f"d{number}/e/f", b"x")
+            with branches.begin("g"):
+                pass
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_temporary_files_of_a_killed_staging_are_removed_by_its_own_scope_only(tmp_path: Path) -> None:
+    first, second = DestinationTree(str(tmp_path), "00000-of-00002"), DestinationTree(str(tmp_path), "00001-of-00002")
+    directory = tmp_path / ".dataflux/unfinished"
+    for opened in (first, second):
+        (directory / opened.temporary_name()).write_bytes(b"left")
+    first.remove_stale("00000-of-00002")
+    assert [path.name.partition("~")[0] for path in directory.iterdir()] == ["00001-of-00002"]
+    first.close()
+    second.close()
