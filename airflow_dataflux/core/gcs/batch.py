@@ -44,7 +44,7 @@ def encode_batch(method: str, targets: Sequence[str], *, boundary: str) -> bytes
     return "\r\n".join(lines).encode("ascii")
 
 
-def decode_batch(body: bytes, content_type: str) -> dict[int, PartAnswer]:
+def decode_batch(body: bytes | bytearray, content_type: str) -> dict[int, PartAnswer]:
     """Return the answers by the number of their call. Raises ValueError if this is no answer to a batch.
 
     A call whose answer is missing is missing from the result: nothing is known about it.
@@ -54,7 +54,7 @@ def decode_batch(body: bytes, content_type: str) -> dict[int, PartAnswer]:
         raise ValueError(f"a batch was answered with {content_type!r} instead of multipart/mixed")
     separator = b"--" + found.group(1).encode("ascii")
     answers: dict[int, PartAnswer] = {}
-    for part in body.split(separator)[1:]:
+    for part in bytes(body).split(separator)[1:]:
         number, sections = _CONTENT_ID.search(part), _BLANK_LINE.split(part, maxsplit=2)
         if number is None or len(sections) < 2:
             continue

@@ -154,17 +154,12 @@ class HttpStore:
             repeatable=True,
             headers=_read_headers(start, end),
         )
-        response = self._transport.open(call)
-        body: HttpBody | None = None
+        answer = self._transport.open(call)
         try:
-            _check_range(call, response.status, response.headers.get("content-range"), start)
-            body = HttpBody(response, call, crc32c=crc32c_from_header(response.headers.get("x-goog-hash")))
-            yield body
+            _check_range(call, answer.status, answer.headers.get("content-range"), start)
+            yield HttpBody(answer, call, crc32c=crc32c_from_header(answer.headers.get("x-goog-hash")))
         finally:
-            if body is None:
-                response.close()
-            else:
-                body.close()
+            answer.close()
 
     def compose(
         self,

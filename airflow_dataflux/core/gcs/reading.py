@@ -9,53 +9,53 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import urllib3
-from urllib3.exceptions import HTTPError
-
 from airflow_dataflux.core.errors import UnavailableError
+from airflow_dataflux.core.gcs.exchange import Answer, BrokenAnswerError
 from airflow_dataflux.core.gcs.operations import Call
 
 
 class HttpBody:
-    """One response's bytes; the `Body` of the Store protocol."""
+    """One answer's bytes; the `Body` of the Store protocol."""
 
-    def __init__(self, response: urllib3.BaseHTTPResponse, call: Call, *, crc32c: int | None) -> None:
-        self._response = response
+    def __init__(self, answer: Answer, call: Call, *, crc32c: int | None) -> None:
+        self._answer = answer
         self._call = call
-        length = response.headers.get("content-length")
         self.crc32c = crc32c
-        self.length = int(length) if length is not None else None
+        self.length = answer.length
         self.received_bytes = 0
 
     def readinto(self, buffer: memoryview) -> int:
-        """Fill `buffer` from the front and return how many bytes came; 0 only at the end of the body."""
-        piece = self._read(len(buffer))
-        buffer[: len(piece)] = piece
-        return len(piece)
+        """Put what comes next at the front of `buffer` and return how many bytes came; 0 at the end of the body."""
+        try:
+            count = self._answer.readinto(buffer)
+        except (OSError, BrokenAnswerError) as error:
+            raise self._broken(f"{type(error).__name__}: {error}") from error
+        self.received_bytes += count
+        return count
 
     def chunks(self, chunk_bytes: int = 1 << 18) -> Iterator[bytes]:
-        """Yield the rest of the body in pieces of at most `chunk_bytes`."""
-        while piece := self._read(chunk_bytes):
-            yield piece
+        """Yield the rest of the body in pieces of `chunk_bytes`, the last one shorter.
+
+        A body that breaks off is yielded as far as it came, before the error.
+        """
+        buffer = memoryview(bytearray(chunk_bytes))
+        while True:
+            filled, broken = 0, None
+            try:
+                while filled < chunk_bytes and (count := self.readinto(buffer[filled:])):
+                    filled += count
+            except UnavailableError as error:
+                broken = error
+            if filled:
+                yield bytes(buffer[:filled])
+            if broken is not None:
+                raise broken
+            if filled < chunk_bytes:
+                return
 
     def close(self) -> None:
-        """Give the connection back if the body was read to its end, else close it: the rest is in its way."""
-        if self.length is not None and self.received_bytes == self.length:
-            self._response.release_conn()
-        else:
-            self._response.close()
-
-    def _read(self, most: int) -> bytes:
-        if self.received_bytes == self.length or most == 0:
-            return b""
-        try:
-            piece = self._response.read(most, decode_content=False)
-        except (HTTPError, OSError) as error:
-            raise self._broken(f"{type(error).__name__}: {error}") from error
-        if not piece and self.length is not None:
-            raise self._broken("the connection was closed")
-        self.received_bytes += len(piece)
-        return piece
+        """Let the connection go; it is kept for the next request if the body was read to its end."""
+        self._answer.close()
 
     def _broken(self, problem: str) -> UnavailableError:
         of_length = f" of {self.length}" if self.length is not None else ""

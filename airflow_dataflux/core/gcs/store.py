@@ -106,14 +106,19 @@ class Body(Protocol):
     length: int | None
 
     def readinto(self, buffer: memoryview) -> int:
-        """Fill `buffer` from the front and return how many bytes came; 0 only at the end of the body.
+        """Put what comes next at the front of `buffer` and return how many bytes came; 0 only at the end of the body.
+
+        That may be less than `buffer` holds, although more will come.
 
         Raises UnavailableError if the connection breaks or the body ends before `length`.
         """
         ...
 
     def chunks(self, chunk_bytes: int = 1 << 18) -> Iterator[bytes]:
-        """Yield the rest of the body in pieces of at most `chunk_bytes`."""
+        """Yield the rest of the body in pieces of `chunk_bytes`, the last one shorter.
+
+        A body that breaks off is yielded as far as it came, and then raises as `readinto` does.
+        """
         ...
 
 

@@ -85,15 +85,20 @@ def test_a_body_that_breaks_off_is_an_error_that_says_where_and_can_be_read_on(e
     data = bytes(range(256)) * 4000
     pinned = pin(server.put("b", "o", data))
     fault = server.fail(kind, operation="read", times=1, after_bytes=300_000)
-    with store.read("b", pinned) as body:
-        chunks = body.chunks(50_000)
-        read = b"".join(next(chunks) for _ in range(6))
-        with pytest.raises(UnavailableError, match=f"gs://b/o#{pinned.generation}") as caught:
-            next(chunks)
+    read = bytearray()
+
+    def read_on(body) -> None:
+        for chunk in body.chunks(50_000):
+            read.extend(chunk)
+
+    with store.read("b", pinned) as body, pytest.raises(UnavailableError, match=f"gs://b/o#{pinned.generation}") as c:
+        read_on(body)
     assert hits(server, fault) == 1
-    assert caught.value.received_bytes == len(read) == 300_000
+    assert c.value.received_bytes == len(read) <= 300_000  # a reset also loses what is still on its way
+    if kind == "truncate":
+        assert len(read) == 300_000
     with store.read("b", pinned, start=len(read)) as body:
-        read += b"".join(body.chunks())
+        read_on(body)
     assert read == data
 
 
@@ -466,7 +471,7 @@ def test_every_request_introduces_itself(embedded):
 
     server, store = embedded
     store.list_page("b", PageRequest())
-    assert server.log()[0].user_agent.startswith(f"airflow-dataflux/{airflow_dataflux.__version__} ")
+    assert server.log()[0].user_agent.startswith(f"airflow-dataflux/{airflow_dataflux.__version__}")
 
 
 def test_a_tight_list_budget_is_kept_with_few_refusals(embedded):
