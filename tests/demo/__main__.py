@@ -21,7 +21,7 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 1 or arguments[0] not in stories:
         say(f"usage: python tests/demo {'|'.join(stories)}")
         return 2
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     try:
         stories[arguments[0]]()
