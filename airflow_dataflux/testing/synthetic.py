@@ -3,14 +3,10 @@
 A range of ten million objects takes a few kilobytes. A page is a matrix of bytes with one item a row: every field
 of an item has a fixed width (where a number's width varies, JSON's insignificant space pads it), so that a page is
 a copied template row and a few table lookups: about 0.1 ms per 1,000 projected items.
-
-Contents are filler that ends in eight bytes of the object's own, so that their checksums come from tables
-(`checksums.tail_tables`) and still no two objects of a range have the same bytes, if they have at least four.
 """
 
 from __future__ import annotations
 
-import struct
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
@@ -18,25 +14,15 @@ from urllib.parse import quote
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
-from airflow_dataflux.testing.checksums import TAIL_BYTES, combine, crc32c, encode_crc32c, tail_tables
-from airflow_dataflux.testing.contents import SyntheticContent, filler_crc32c
-from airflow_dataflux.testing.names import (
-    Bytes2D,
-    Choice,
-    Digits,
-    Indices,
-    Piece,
-    RowTable,
-    Segment,
-    mixed,
-    segments_of,
-)
+from airflow_dataflux.testing.columns import Choice, Digits, Piece, RowPlan
+from airflow_dataflux.testing.contents import SyntheticContent
+from airflow_dataflux.testing.names import Segment, segments_of
 from airflow_dataflux.testing.orders import SyntheticOrder
 from airflow_dataflux.testing.projection import Projection
 from airflow_dataflux.testing.records import ObjectRecord
 from airflow_dataflux.testing.refusals import invalid
+from airflow_dataflux.testing.tails import ChecksumColumn, size_choice, tail_of
 
 _FIRST_GENERATION = 1_700_000_000_000_000
 _FIRST_UPDATED = datetime(2024, 1, 1, tzinfo=UTC)
@@ -62,8 +48,8 @@ class SyntheticRange:
         self._prefix = order.prefix.encode()
         self._segments = segments_of(order.style, order.count, order.seed)
         self._sizes = np.array(order.sizes, np.int64)
-        self._checksums = _Checksums(order)
-        self._plans: dict[int, list[_RowPlan]] = {}
+        self._checksums = ChecksumColumn(order)
+        self._plans: dict[int, list[RowPlan]] = {}
         self._resumed: dict[bytes, int] = {}
         self.first = self.name(0)
         self.last = self.name(self.count - 1)
@@ -111,11 +97,11 @@ class SyntheticRange:
 
     def size_of(self, index: int) -> int:
         """Return the size of one object."""
-        return self.order.sizes[int(_size_choice(index, len(self.order.sizes)))]
+        return self.order.sizes[int(size_choice(index, len(self.order.sizes)))]
 
     def total_bytes(self, start: int, end: int) -> int:
         """Return the sum of the sizes of `[start, end)`."""
-        return int(self._sizes[_size_choice(np.arange(start, end, dtype=np.int64), len(self._sizes))].sum())
+        return int(self._sizes[size_choice(np.arange(start, end, dtype=np.int64), len(self._sizes))].sum())
 
     def record(self, index: int) -> ObjectRecord:
         """Make the record of one object."""
@@ -127,7 +113,7 @@ class SyntheticRange:
             content=SyntheticContent(
                 seed=order.seed,
                 size=self.size_of(index),
-                tail=_tail(index, order.seed),
+                tail=tail_of(index, order.seed),
                 crc=self._checksums.value(index),
             ),
             generation=self.generation(index),
@@ -149,12 +135,12 @@ class SyntheticRange:
         plans = self._plans.get(key)
         if plans is None:
             if key == -1:
-                plans = [_RowPlan([*self._name_pieces(segment), b"\n"]) for segment in self._segments]
+                plans = [RowPlan([*self._name_pieces(segment), b"\n"]) for segment in self._segments]
             elif key == -2:
                 generation = Digits(self.generation, 16)
-                plans = [_RowPlan([*self._name_pieces(part), b"\n", generation, b"\n"]) for part in self._segments]
+                plans = [RowPlan([*self._name_pieces(part), b"\n", generation, b"\n"]) for part in self._segments]
             else:
-                plans = [_RowPlan(self._item_pieces(segment, projection)) for segment in self._segments]
+                plans = [RowPlan(self._item_pieces(segment, projection)) for segment in self._segments]
             self._plans[key] = plans
         blocks = []
         for segment, plan in zip(self._segments, plans, strict=True):
@@ -204,116 +190,6 @@ class SyntheticRange:
         }
 
 
-class _RowPlan:
-    """A row of fixed width: a template, and the columns that differ from row to row."""
-
-    def __init__(self, pieces: list[Any]) -> None:
-        template = b""
-        self._columns: list[tuple[int, int, Any]] = []
-        for piece in pieces:
-            if isinstance(piece, bytes):
-                template += piece
-            else:
-                width = piece.columns(np.zeros(1, np.int64)).shape[1]
-                self._columns.append((len(template), len(template) + width, piece))
-                template += bytes(width)
-        self._template = np.frombuffer(template, np.uint8)
-
-    def rows(self, indices: Indices) -> bytes:
-        """Return the rows of `indices`, one after the other."""
-        block = np.empty((len(indices), len(self._template)), np.uint8)
-        block[:] = self._template
-        made: dict[int, Bytes2D] = {}
-        for start, end, piece in self._columns:
-            columns = made.get(id(piece))
-            if columns is None:
-                columns = made[id(piece)] = piece.columns(indices)
-            block[:, start:end] = columns
-        return block.tobytes()
-
-
-class _Checksums:
-    """The CRC32C of every content of a range, as a column of its base64 form."""
-
-    def __init__(self, order: SyntheticOrder) -> None:
-        self._seed = order.seed
-        self._size_count = len(order.sizes)
-        self._tails = [min(size, TAIL_BYTES) for size in order.sizes]
-        self._bases = [
-            combine(filler_crc32c(order.seed, size - tail), crc32c(bytes(tail)), tail)
-            for size, tail in zip(order.sizes, self._tails, strict=True)
-        ]
-        self._base_array = np.array(self._bases, np.int64)
-        self._tail_array = np.array(self._tails, np.int64)
-        self._tail_kinds = sorted(set(self._tails))
-        self._tables = np.array(tail_tables(), np.int64)
-        self._constant = _tail(0, order.seed)
-
-    def value(self, index: int) -> int:
-        """Return one checksum."""
-        choice = _size_choice(index, self._size_count)
-        tail_bytes, tables = self._tails[choice], tail_tables()
-        value = self._bases[choice]
-        for position, byte in enumerate(_tail(index, self._seed)[:tail_bytes]):
-            value ^= tables[TAIL_BYTES - tail_bytes + position][byte]
-        return int(value)
-
-    def values(self, indices: Indices) -> npt.NDArray[np.int64]:
-        """Return the checksums of consecutive indices."""
-        choices = _size_choice(indices, self._size_count)
-        result: npt.NDArray[np.int64] = self._base_array.take(choices)
-        if len(self._tail_kinds) == 1:
-            return result ^ self._tail_sums(indices, self._tail_kinds[0])
-        tails = self._tail_array.take(choices)
-        for tail_bytes in self._tail_kinds:
-            result ^= np.where(tails == tail_bytes, self._tail_sums(indices, tail_bytes), 0)
-        return result
-
-    def _tail_sums(self, indices: Indices, tail_bytes: int) -> npt.NDArray[np.int64]:
-        """Return what tails of a length add to the checksums of consecutive indices."""
-        tables = self._tables[TAIL_BYTES - tail_bytes :]
-        if tail_bytes == 0:
-            return np.zeros(len(indices), np.int64)
-        # All but the lowest byte of an index is the same for 256 indices: it is looked up once for those.
-        blocks = np.arange(indices[0] >> 8, (indices[-1] >> 8) + 1, dtype=np.int64)
-        sums = np.zeros(len(blocks), np.int64)
-        for position in range(1, tail_bytes):
-            if position < 4:
-                sums ^= tables[position].take((blocks >> (8 * position - 8)) & 0xFF)
-            else:
-                sums ^= tables[position][self._constant[position]]
-        low: npt.NDArray[np.int64] = tables[0].take(indices & 0xFF)
-        low ^= sums.take((indices >> 8) - blocks[0])
-        return low
-
-    def columns(self, indices: Indices) -> Bytes2D:
-        """Return the base64 forms, eight bytes a row."""
-        values = self.values(indices)
-        pairs, last = _base64_tables()
-        block = np.empty((len(indices), 8), np.uint8)
-        block[:, 0:2] = pairs.take(values >> 20)
-        block[:, 2:4] = pairs.take((values >> 8) & 0xFFF)
-        block[:, 4:8] = last.take(values & 0xFF)
-        return block
-
-
-@lru_cache(maxsize=1)
-def _base64_tables() -> tuple[RowTable, RowTable]:
-    """Return the two base64 characters of every 12-bit number, and the end of the encoding for a last byte."""
-    pairs = [encode_crc32c(number << 20)[:2].encode() for number in range(1 << 12)]
-    last = [encode_crc32c(number)[4:].encode() for number in range(256)]
-    return RowTable(pairs), RowTable(last)
-
-
-def _tail(index: int, seed: int) -> bytes:
-    """Return the last eight bytes of a content: four of the index, four of the seed."""
-    return struct.pack("<II", index, seed & 0xFFFFFFFF)
-
-
-def _size_choice(index: Any, count: int) -> Any:
-    return index * 0 if count == 1 else mixed(index, 977) % count
-
-
 def _updated_s(index: Any) -> Any:
     return index * 7919 % _SPREAD_S
 
@@ -339,7 +215,7 @@ def _quoted(piece: Piece) -> Piece:
 def _size_piece(sizes: list[int]) -> Choice:
     width = max(len(str(size)) for size in sizes)
     options = tuple(b'"%d"' % size + b" " * (width - len(str(size))) for size in sizes)
-    return Choice(lambda index: _size_choice(index, len(sizes)), options)
+    return Choice(lambda index: size_choice(index, len(sizes)), options)
 
 
 _MOMENT: tuple[Any, ...] = (
