@@ -9,7 +9,7 @@ from __future__ import annotations
 import bisect
 
 from airflow_dataflux.core.listing.scale import Scale
-from airflow_dataflux.core.listing.split import occupied, split_points, tightened
+from airflow_dataflux.core.listing.split import islands, occupied, split_points, tightened
 from airflow_dataflux.core.namerange import NameRange, ends_at_or_before
 
 _MOST_EXAMPLES = 4096
@@ -17,6 +17,7 @@ _MOST_VOIDS = 1024
 
 _INSIDE = 48
 _BESIDE = 24
+_ANYWHERE = 64
 """Examples that a scale is learned from: enough to see which positions vary, few enough to be quick."""
 
 
@@ -67,11 +68,16 @@ class Knowledge:
 
     def scale(self, low: str, high: str | None) -> Scale:
         """Return the scale of `[low, high)` as far as it is known now."""
-        return Scale(*tightened(low, high, self._voids_in(low, high)), self._near(low, high))
+        return Scale(*self.bounds(low, high), self._near(low, high), self._alike())
 
     def split(self, low: str, high: str | None, count: int) -> list[str]:
         """Return up to `count` split points of `(low, high)`."""
-        return split_points(low, high, count, examples=self._near(low, high), voids=self._voids_in(low, high))
+        voids = self._voids_in(low, high)
+        return split_points(low, high, count, examples=self._near(low, high), alike=self._alike(), voids=voids)
+
+    def islands(self, low: str, high: str | None) -> list[str]:
+        """Return the known names in `(low, high)` at which names of another kind begin."""
+        return islands(low, high, self._voids_in(low, high))
 
     def distance(self, scale: Scale, low: str, high: str | None) -> int:
         """Return how far apart two names are on `scale`, without what is known to be empty between them."""
@@ -88,6 +94,10 @@ class Knowledge:
         if len(inside) > _INSIDE:
             inside = [inside[index * len(inside) // _INSIDE] for index in range(_INSIDE)]
         return [*self._examples[max(0, first - _BESIDE) : first], *inside, *self._examples[last : last + 4]]
+
+    def _alike(self) -> list[str]:
+        step = max(1, len(self._examples) // _ANYWHERE)
+        return self._examples[::step]
 
     def _voids_in(self, low: str, high: str | None) -> list[NameRange]:
         first = bisect.bisect_right(self._void_starts, low)

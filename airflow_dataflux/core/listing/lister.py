@@ -205,7 +205,7 @@ class _Listing:
         rows = page.rows.slice(taken.start, taken.stop - taken.start)
         row_filter = RowFilter(self._request.filters)
         kept = row_filter.apply(rows)
-        event = page_listed(0, rows, kept)
+        event = page_listed(0, rows, kept, more=not cursor.ended)
         rest = () if cursor.ended else (NameRange(root.start if event.last is None else after(event.last), root.end),)
         figures = Figures(
             requests=1,

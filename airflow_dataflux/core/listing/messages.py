@@ -79,6 +79,7 @@ class PageListed:
         kept_bytes: lower bound of what the kept rows need in an inline manifest.
         first, last: names of the first and the last row.
         examples: some names between them.
+        more: the range goes on; False on its last page, whose `RangeEnded` follows once its parts are durable.
     """
 
     range_id: int
@@ -88,6 +89,7 @@ class PageListed:
     first: str | None
     last: str | None
     examples: tuple[str, ...] = ()
+    more: bool = True
 
 
 @dataclass(frozen=True, slots=True)

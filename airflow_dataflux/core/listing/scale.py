@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import bisect
 import itertools
+import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 
-from airflow_dataflux.core.namerange import common_prefix
+from airflow_dataflux.core.namerange import common_prefix, wire_start
 
 _MOST_POSITIONS = 64
 """Characters after the common prefix that are looked at; positions of radix 1 are included."""
@@ -25,6 +27,11 @@ _ENOUGH = 1 << 96
 
 _ENOUGH_SEEN = 4
 """From so many different first characters on, what was seen is trusted to show what there is."""
+
+_ENOUGH_ALIKE = 24
+"""From so many examples of one shape on, the digits that they have at a position are all that there are."""
+
+_ASCII_SHAPE = re.compile("[0-9A-Za-z]")
 
 _DIGITS = "0123456789"
 _HEX = "0123456789abcdef"
@@ -62,6 +69,31 @@ _SPAN_STEPS = 16
 """Code points that stand for the span between two known characters beyond ASCII."""
 
 
+def shape(name: str) -> str:
+    """Return `name` with one sign for each kind of letter or digit: names of one shape are mostly made by one rule."""
+    if name.isascii():
+        return _ASCII_SHAPE.sub("x", name)
+    return "".join(
+        [
+            character
+            if not character.isalnum()
+            else "x"
+            if character <= "\x7f"
+            else digits_of(character)[:1] or ("y" if character <= "\uffff" else "z")
+            for character in name
+        ]
+    )
+
+
+def digits_of(character: str) -> str:
+    """Return the ten digits that a decimal digit of any script belongs to; empty for any other character."""
+    value = unicodedata.decimal(character, -1)
+    if value < 0:
+        return ""
+    zero = ord(character) - int(value)
+    return "".join(map(chr, range(zero, zero + 10)))
+
+
 class Scale:
     """The scale of the names in `[low, high)`.
 
@@ -69,26 +101,30 @@ class Scale:
         low: a name or bound at the beginning; need not exist.
         high: exclusive bound, None for unbounded.
         examples: real names from inside the range or from near it.
+        alike: real names from anywhere; those of the shape of `low` tell which characters a position can have.
     """
 
-    def __init__(self, low: str, high: str | None, examples: Iterable[str]) -> None:
+    def __init__(self, low: str, high: str | None, examples: Iterable[str], alike: Iterable[str] = ()) -> None:
         self._prefix = "" if high is None else common_prefix(low, high)
         at = len(self._prefix)
-        near = [name for name in examples if name.startswith(self._prefix)]
-        if low.startswith(self._prefix):
-            near.append(low)
+        own = shape(wire_start(low))
+        near = [name[at : at + _MOST_POSITIONS] for name in examples if name.startswith(self._prefix)]
+        near.append(low[at : at + _MOST_POSITIONS])
+        far = [name[at : at + _MOST_POSITIONS] for name in alike if shape(name) == own]
+        trusted = len(far) >= _ENOUGH_ALIKE
         self._alphabets: list[str] = []
         size = 1
         counting = False
-        for offset in range(_MOST_POSITIONS):
-            seen = {name[at + offset] for name in near if len(name) > at + offset}
+        for offset, column in enumerate(itertools.zip_longest(*near, *far, fillvalue="")):
+            seen = set(column[: len(near)]) - {""}
+            everywhere = set(column) - {""}
             if offset == 0:
                 alphabet = _first_alphabet(seen, low[at : at + 1], None if high is None else high[at : at + 1])
+                if not alphabet:
+                    break
             else:
-                alphabet = _later_alphabet(seen, counting=counting)
-            if not alphabet:
-                break
-            counting = len(alphabet) > 1 and seen <= set(_DIGITS)
+                alphabet = _later_alphabet(everywhere, counting=counting, trusted=trusted)
+            counting = len(alphabet) > 1 and all(map(str.isdecimal, everywhere))
             self._alphabets.append(alphabet)
             size *= len(alphabet)
             if size >= _ENOUGH:
@@ -100,6 +136,20 @@ class Scale:
             self._weights.append(weight)
         self._size = size
         self._ranks = [{character: rank for rank, character in enumerate(alphabet)} for alphabet in self._alphabets]
+
+    def hides(self, first: str, last: str) -> bool:
+        """Return whether the names from `first` to `last` share a position at which others may differ.
+
+        Such are digits, and what follows a separator: the directories beside the only one that was seen.
+        """
+        at = len(self._prefix)
+        shared = common_prefix(first, last)
+        for offset in range(1, min(len(self._alphabets), len(shared) - at)):
+            if len(self._alphabets[offset]) > 1:
+                return False
+            if shared[at + offset].isdecimal() or not shared[at + offset - 1].isalnum():
+                return True
+        return False
 
     def position(self, name: str | None) -> int:
         """Return where `name` lies: 0 for everything before the scale, its size for everything after (and None)."""
@@ -140,7 +190,7 @@ def _first_alphabet(seen: set[str], low: str, high: str | None) -> str:
         inside |= within(_PRINTABLE)
         if top is None:
             inside |= within(_LANDMARKS)
-    marks = sorted(c for c in known | within({low, top or ""}) if c > "\x7f")
+    marks = sorted(c for c in known | within({low, top or ""}) if c > "\x7f" and not c.isdecimal())
     if marks:
         marks = sorted({*marks, *(c for c in within(_LANDMARKS) if c > marks[0])})
         for one, other in itertools.pairwise(marks):
@@ -149,24 +199,32 @@ def _first_alphabet(seen: set[str], low: str, high: str | None) -> str:
     return "".join(sorted(inside))
 
 
-def _later_alphabet(seen: set[str], *, counting: bool) -> str:
-    """Return the characters of a later position; `counting`: the position before it is part of a counter."""
-    if counting and seen <= set(_DIGITS):
-        return _DIGITS if seen else ""
+def _later_alphabet(seen: set[str], *, counting: bool, trusted: bool) -> str:
+    """Return the characters of a later position.
+
+    Args:
+        seen: what examples have there, not empty.
+        counting: the position before it is a digit that varies, so that this one most likely does, too.
+        trusted: there are enough examples from all over to believe that a digit outside of theirs is not used: the
+            tens of an hour go to 2, those of a day to 3.
+    """
+    digits = digits_of(min(seen))
+    if digits and seen <= set(digits) and (counting or len(seen) > 1):
+        return digits[digits.index(min(seen)) : digits.index(max(seen)) + 1] if trusted else digits
     return _expanded(seen) if len(seen) > 1 else "".join(seen)
 
 
 def _expanded(seen: set[str]) -> str:
     """Return what `seen` is most likely a part of."""
     characters = set(seen)
-    if seen <= set(_HEX) and not seen <= set(_DIGITS) and len(seen) > 1:
+    if seen <= set(_HEX) and seen & set(_DIGITS) and not seen <= set(_DIGITS):
         characters.update(_HEX)
     else:
-        for family in (_DIGITS, _LOWER, _UPPER):
-            found = len(seen & set(family))
-            if found >= 3 or (found and family == _DIGITS):
+        characters.update(*map(digits_of, seen))
+        for family in (_LOWER, _UPPER):
+            if len(seen & set(family)) >= 3:
                 characters.update(family)
-    beyond = sorted(c for c in seen if c > "\x7f")
+    beyond = sorted(c for c in seen if c > "\x7f" and not c.isdecimal())
     if len(beyond) >= 4:
         for one, other in itertools.pairwise(beyond):
             characters.update(_span(one, other, steps=max(1, 4 * _SPAN_STEPS // len(beyond))))

@@ -48,23 +48,30 @@ from airflow_dataflux.core.listing.messages import (
     WorkerLost,
 )
 from airflow_dataflux.core.listing.scale import Scale
-from airflow_dataflux.core.listing.split import ladder
-from airflow_dataflux.core.namerange import NameRange, after, prefix_range, wire_start
+from airflow_dataflux.core.listing.split import caps, ladder
+from airflow_dataflux.core.namerange import NameRange, after, common_prefix, prefix_range, wire_start
 
-SMALLEST_PIECE_PAGES = 1.5
+SMALLEST_PIECE_PAGES = 2.5
 """No steal makes pieces that are expected to be smaller: each costs half a request more than it saves in time."""
 
-BLIND_PIECES = 16
-"""Pieces of a range of unknown size: their first pages show where the objects are, then they are divided further."""
+BLIND_PIECES = 8
+"""Pieces of a range of which one page or none is known: often half of them turn out to be empty, each for a request."""
 
-LADDER_PROBES = 8
-"""Probes in one round that looks for the position at which the names of a range differ; two rounds settle it."""
+MOST_PIECES = 16
+"""Pieces of one steal. What one page says of a large range is a guess: the first pages of the pieces show where the
+objects are, and the right ones are divided further."""
+
+LADDER_PROBES = 4
+"""Probes in one round that looks for the position at which the names of a range differ; two rounds settle most."""
 
 PLAUSIBLE_PAGES = 200_000
 """An estimate above this many pages means that the structure of the names is not understood yet."""
 
-FREE_WASTE = 24
-WASTE_PER_PAGE = 1 / 20
+HIDDEN_PAGES = 3
+"""Pages of a range after which it is worth probes to learn whether its names have siblings that no page has shown."""
+
+FREE_WASTE = 64
+WASTE_PER_PAGE = 1 / 16
 """Requests that may be wasted (probes, empty ranges): so many, plus this part of the pages. The bar is 10 % in all."""
 
 
@@ -74,6 +81,7 @@ class Steal:
 
     steal_id: int
     points: tuple[str, ...]
+    islands: bool  # the points are real names at which names of another kind begin
 
 
 @dataclass(slots=True)
@@ -91,10 +99,13 @@ class LiveRange:
     listed: int = 0
     steal: Steal | None = None
     unsplittable: bool = False  # until its next page
+    ending: bool = False  # its last page is there
     probes: int = 0  # of its ladder, not yet answered
     ladder_rounds: int = 0
     ladder_again_at: int = 0  # pages
-    ladder_found: dict[str, bool] = field(default_factory=dict)  # bound -> something is there
+    climbed: str = ""  # the name that its ladder leads along
+    asked: dict[str, int] = field(default_factory=dict)  # bound -> how much of that name it shares
+    answers: dict[int, str | None] = field(default_factory=dict)  # shared length -> the name found behind the bound
     scale: Scale | None = None
     scale_pages: int = 0
 
@@ -255,6 +266,7 @@ class Scheduler:
         live.pages += 1
         live.listed += event.listed
         live.unsplittable = False
+        live.ending = not event.more
         self.totals.pages += 1
         self.totals.listed += event.listed
         if event.last is None or event.first is None:
@@ -285,24 +297,23 @@ class Scheduler:
         live = self._live.get(event.range_id)
         if live is None or live.steal is None or live.steal.steal_id != event.steal_id:
             return  # stale: the range ended, or its worker did
-        points = live.steal.points
-        live.steal = None
+        steal, live.steal = live.steal, None
         if event.point is None:
             live.unsplittable = True
             self.totals.refused += 1
             self._tell(live.range_id, f"steal {event.steal_id} refused")
             return
-        kept = points[points.index(event.point) :]
+        kept = steal.points[steal.points.index(event.point) :]
         victim, *pieces = live.names.divided(kept)
         live.names = victim
         live.scale = None
-        live.fresh = False
+        live.fresh = live.fresh and steal.islands
         self.totals.steals += len(pieces)
         self._tell(
             live.range_id, f"steal {event.steal_id}: now ends at {event.point!r}, {len(pieces)} ranges given away"
         )
         for names in pieces:
-            self._wait(names, live.prefix, fresh=False)
+            self._wait(names, live.prefix, fresh=steal.islands)
 
     def _probed(self, event: Probed) -> None:
         probe = self._probes.pop(event.probe_id, None)
@@ -317,7 +328,9 @@ class Scheduler:
             self.knowledge.saw(event.name)
         live = self._live.get(range_id)
         if live is not None:
-            live.ladder_found[names.start] = event.name is not None
+            length = live.asked.pop(names.start, None)
+            if length is not None:
+                live.answers[length] = event.name
             self._probe_over(live)
 
     def _probe_over(self, live: LiveRange) -> None:
@@ -358,7 +371,7 @@ class Scheduler:
         if budget < 1:
             return orders
         victims = [
-            live for live in self._live.values() if live.steal is None and not live.unsplittable and not live.probes
+            live for live in self._live.values() if not (live.steal or live.unsplittable or live.ending or live.probes)
         ]
         sizes = {live.range_id: self._remaining(live) for live in victims}
         unknown = [live for live in victims if math.isinf(sizes[live.range_id])]
@@ -379,23 +392,26 @@ class Scheduler:
     def _shares(self, known: Sequence[LiveRange], sizes: dict[int, float], idle: int) -> dict[int, int]:
         """Divide the idle streams so that the largest piece that will be left is as small as possible."""
         pieces = dict.fromkeys((live.range_id for live in known), 1)
+        open_to_more = set(pieces)
         for _ in range(idle):
-            best = max(pieces, key=lambda range_id: sizes[range_id] / pieces[range_id], default=None)
+            best = max(open_to_more, key=lambda range_id: sizes[range_id] / pieces[range_id], default=None)
             if best is None or sizes[best] / (pieces[best] + 1) < SMALLEST_PIECE_PAGES:
                 break
             pieces[best] += 1
+            if pieces[best] == (MOST_PIECES if self._live[best].pages > 1 else BLIND_PIECES):
+                open_to_more.remove(best)
         return pieces
 
     def _explore(self, live: LiveRange, idle: int, budget: float, orders: list[Order]) -> int:
         """Do something about a range of unknown size; return how many idle streams that took."""
-        rounds = live.ladder_rounds
-        if live.position is None and not live.names.start.endswith("\0") and live.pages == 0:
-            return 0  # its first page is under way, and there is no real name to climb from
-        if rounds < 2 or live.pages >= live.ladder_again_at:
-            if rounds >= 2:
+        allowed = max(1, min(idle, int(2 * budget)))
+        kinds = self.knowledge.islands(live.low, live.names.end)
+        if kinds:
+            return self._ask_to_shrink(live, kinds[:allowed], orders, islands=True)
+        if live.ladder_rounds < 2 or live.pages >= live.ladder_again_at:
+            if live.ladder_rounds >= 2:
                 live.ladder_rounds = 0
-                live.ladder_found.clear()
-            bounds = self._rungs(live, min(LADDER_PROBES, int(budget)))
+            bounds = self._probe_bounds(live, max(1, int(budget)))
             live.ladder_rounds += 1
             if bounds:
                 live.probes = len(bounds)
@@ -405,24 +421,35 @@ class Scheduler:
                 return min(idle, len(bounds))
             live.ladder_rounds = 2
             live.ladder_again_at = max(4, 2 * live.pages)
-        return self._steal(live, min(idle, BLIND_PIECES - 1, max(1, int(2 * budget))), orders)
+        if live.pages == 0 and live.position is None and not live.fresh:
+            return 0
+        return self._steal(live, min(allowed, BLIND_PIECES - 1), orders)
 
-    def _rungs(self, live: LiveRange, count: int) -> list[str]:
-        """Return the bounds of the next round of probes: spread out at first, then between the two that matter."""
-        name = wire_start(live.low)
+    def _probe_bounds(self, live: LiveRange, budget: int) -> list[str]:
+        """Return what the next round of probes asks for.
+
+        The first round spreads over the rungs of the ladder; the second looks between the two that matter, and above
+        the characters at the position where names differ.
+        """
         low, high = self.knowledge.bounds(live.low, live.names.end)
-        if low != live.low:
-            name = low  # the next name is known already
-        if not live.ladder_found:
-            return ladder(name, high, count)
-        nothing = [bound for bound, found in live.ladder_found.items() if not found]
-        something = [bound for bound, found in live.ladder_found.items() if found]
-        above = max((len(bound) for bound in nothing), default=0)
-        below = min((len(bound) for bound in something if len(bound) > above), default=None)
-        return ladder(name, high, count, above=above, below=below)
+        count = min(LADDER_PROBES, budget)
+        if live.ladder_rounds == 0:
+            live.climbed = wire_start(low)
+            live.answers.clear()
+            live.asked = ladder(live.climbed, high, count)
+            return list(live.asked)
+        shared = len(common_prefix(live.climbed, high)) if high is not None else 0
+        # An answer from beyond the range's end says that there is nothing in the range; the end may have moved since.
+        found = {length for length, name in live.answers.items() if name is not None and (high is None or name < high)}
+        above = max((shared, *(live.answers.keys() - found)))
+        below = min((length for length in found if length > above), default=None)
+        live.asked = ladder(live.climbed, high, count, above=above, below=below)
+        return [*live.asked, *caps(live.climbed, above, high)][:budget]
 
     def _remaining(self, live: LiveRange) -> float:
         """Return the pages that a range still has, 0 if it is too early to say, infinity if nobody knows."""
+        if live.ending:
+            return 0.0
         if live.pages == 0:
             return math.inf if live.fresh else 0.0
         if live.position is None or live.first is None:
@@ -434,17 +461,28 @@ class Scheduler:
         left = self.knowledge.distance(live.scale, live.position, live.names.end)
         if done == 0 or left == 0:
             return math.inf
+        if (
+            live.pages >= HIDDEN_PAGES
+            and live.pages >= live.ladder_again_at
+            and live.scale.hides(live.first, live.position)
+        ):
+            return math.inf
         pages = live.pages * left / done
         return math.inf if pages > PLAUSIBLE_PAGES else pages
 
     def _steal(self, live: LiveRange, count: int, orders: list[Order]) -> int:
-        points = tuple(self.knowledge.split(live.low, live.names.end, count))
+        return self._ask_to_shrink(live, self.knowledge.split(live.low, live.names.end, count), orders)
+
+    def _ask_to_shrink(
+        self, live: LiveRange, points: Sequence[str], orders: list[Order], *, islands: bool = False
+    ) -> int:
+        """Ask the victim to shrink to one of `points`; return how many idle streams are promised to that."""
         if not points:
             live.unsplittable = True
             return 0
-        live.steal = Steal(self._new_id(), points)
+        live.steal = Steal(self._new_id(), tuple(points), islands)
         self._tell(live.range_id, f"steal {live.steal.steal_id}: {len(points)} points from {points[0]!r} asked for")
-        orders.append(Order(live.worker, Shrink(live.range_id, live.steal.steal_id, points)))
+        orders.append(Order(live.worker, Shrink(live.range_id, live.steal.steal_id, live.steal.points)))
         return len(points)
 
     def _start_probes(self, orders: list[Order]) -> None:

@@ -84,7 +84,7 @@ def list_range(
             rows = page.rows.slice(taken.start, taken.stop - taken.start)
             kept = row_filter.apply(rows)
             sink.append(kept)
-            send(page_listed(range_id, rows, kept))
+            send(page_listed(range_id, rows, kept, more=not cursor.ended))
         parts = tuple(sink.finish())
     except BaseException:
         sink.abandon()
@@ -114,11 +114,11 @@ def answer_probe(probe: Probe, store: Store, bucket: str) -> Probed:
             return Probed(probe.probe_id, None)
 
 
-def page_listed(range_id: int, rows: pa.RecordBatch, kept: pa.RecordBatch) -> PageListed:
+def page_listed(range_id: int, rows: pa.RecordBatch, kept: pa.RecordBatch, *, more: bool) -> PageListed:
     """Describe one page of a range: `rows` belong to it, `kept` passed the filters."""
     count = rows.num_rows
     if count == 0:
-        return PageListed(range_id, 0, 0, 0, None, None)
+        return PageListed(range_id, 0, 0, 0, None, None, more=more)
     names = NameColumn(rows.column(0))
     return PageListed(
         range_id,
@@ -128,6 +128,7 @@ def page_listed(range_id: int, rows: pa.RecordBatch, kept: pa.RecordBatch) -> Pa
         first=names[0],
         last=names[-1],
         examples=tuple(names[count * index // (_EXAMPLES + 1)] for index in range(1, _EXAMPLES + 1)),
+        more=more,
     )
 
 

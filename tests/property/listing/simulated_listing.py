@@ -241,7 +241,11 @@ class SimulatedListing:
         self.rows[range_id].extend(taken)
         examples = tuple(taken[len(taken) * index // 4] for index in range(1, 4)) if taken else ()
         first, last = (taken[0], taken[-1]) if taken else (None, None)
-        self._send(worker, incarnation, PageListed(range_id, len(taken), len(taken), 0, first, last, examples))
+        self._send(
+            worker,
+            incarnation,
+            PageListed(range_id, len(taken), len(taken), 0, first, last, examples, not cursor.ended),
+        )
         if cursor.ended:
             del self.cursors[worker, range_id]
             self._send(worker, incarnation, RangeEnded(range_id, cursor.end))
