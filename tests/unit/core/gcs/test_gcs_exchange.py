@@ -65,6 +65,7 @@ class ScriptedServer:
         with socket.create_connection(self._listener.getsockname()):
             pass
         self._thread.join(timeout=30)
+        assert not self._thread.is_alive()
         self._listener.close()
 
 
@@ -274,6 +275,7 @@ class TestTls:
         yield f"https://localhost:{listener.getsockname()[1]}", authority, monkeypatch
         listener.shutdown(socket.SHUT_RDWR)
         thread.join(timeout=30)
+        assert not thread.is_alive()
         listener.close()
 
     def test_answers_arrive_over_a_connection_that_is_used_again(self, endpoint):
