@@ -19,6 +19,7 @@ import os
 import shutil
 import stat
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import msgspec
@@ -171,10 +172,7 @@ def open_workspace(place: Place, cancel: CancelToken) -> Workspace:
             _wait_for_lock(lock_fd, root, deadline, cancel)
             if _is_at(tree.root_fd, root):
                 tree.remove_stale(place.scope)
-                workspace = Workspace(place, root, new_tree, found_empty, tree, lock_fd, _read_record(lock_fd))
-                if new_tree:
-                    _remove_abandoned(place)
-                return workspace
+                return Workspace(place, root, new_tree, found_empty, tree, lock_fd, _read_record(lock_fd))
         except BaseException:
             tree.close()
             if lock_fd >= 0:
@@ -245,8 +243,25 @@ def _read_record(lock_fd: int) -> AttemptRecord | None:
         return None
 
 
-def _remove_abandoned(place: Place) -> None:
-    """Remove partial trees of other manifests for this destination that nobody works on any more."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AbandonedTree:
+    """A tree of another manifest that was begun for this destination and on which nobody works any more.
+
+    Attributes:
+        path: where it is.
+        record: composites that may be left of it, None if there are none.
+    """
+
+    path: str
+    record: AttemptRecord | None
+
+    def remove(self) -> None:
+        """Remove it, as far as that is possible."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def abandoned_trees(place: Place) -> Iterator[AbandonedTree]:
+    """Yield abandoned trees; each is locked until the next is asked for."""
     for path in place.other_partials():
         try:
             if not stat.S_ISDIR(os.lstat(path).st_mode):
@@ -254,14 +269,14 @@ def _remove_abandoned(place: Place) -> None:
             lock_fd = os.open(os.path.join(path, OWN_DIRECTORY, "lock"), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError:
             if time.time() - _changed_at(path) > _NEWBORN_S:
-                shutil.rmtree(path, ignore_errors=True)
+                yield AbandonedTree(path=path, record=None)
             continue
         try:
             fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _read_record(lock_fd) is None:  # else its composites are still to be swept by its next try
-                shutil.rmtree(path, ignore_errors=True)
         except OSError:
-            continue
+            pass  # somebody works on it
+        else:
+            yield AbandonedTree(path=path, record=_read_record(lock_fd))
         finally:
             os.close(lock_fd)
 

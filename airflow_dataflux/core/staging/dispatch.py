@@ -155,8 +155,8 @@ class Dispatcher:
 
         With `stop_at_change`, no more are handed out once an object turned out to have changed; those under way end.
         """
-        for worker in range(self._workers.count):
-            self._workers.send(worker, self._setup)
+        for each in range(self._workers.count):
+            self._workers.send(each, self._setup)
         exhausted = False
         while True:
             self._cancel.raise_if_cancelled()

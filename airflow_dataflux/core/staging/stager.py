@@ -35,6 +35,7 @@ from airflow_dataflux.core.runtime.tokens import TokenSource
 from airflow_dataflux.core.staging.accounts import Accounts
 from airflow_dataflux.core.staging.composites import (
     CompositeNames,
+    SweepResult,
     sweep_attempt,
     sweep_earlier_tries,
 )
@@ -42,6 +43,7 @@ from airflow_dataflux.core.staging.destination import (
     AttemptRecord,
     Place,
     Workspace,
+    abandoned_trees,
     check_destination,
     nearest_existing,
     open_workspace,
@@ -220,6 +222,7 @@ class _Staging:
 
     def _build(self, workspace: Workspace, asked: Future[BucketFindings]) -> Receipt:
         request, accounts = self._request, self._accounts
+        self._remove_abandoned(workspace)
         with accounts.phase("survey"):
             traits = look_at_file_system(workspace.tree)
             root_fd = None if workspace.found_empty else workspace.tree.root_fd
@@ -244,6 +247,16 @@ class _Staging:
         dispatcher = self._fetch(workspace, plan, found)
         return self._conclude(workspace, plan, findings, found, dispatcher, earlier)
 
+    def _remove_abandoned(self, workspace: Workspace) -> None:
+        """Remove unfinished trees of other manifests, once no composite of theirs is left."""
+        if not workspace.new_tree:
+            return
+        for abandoned in abandoned_trees(workspace.place):
+            record = abandoned.record
+            if record is not None and (record.bucket != self._manifest.bucket or not self._sweep_record(record)):
+                continue  # its record is all that knows of them
+            abandoned.remove()
+
     def _probe(self, findings: BucketFindings, found: Survey) -> BucketFindings:
         """Where the bucket's settings are unknown, find out with one composite whether composites can be deleted."""
         sample = found.sample
@@ -260,14 +273,10 @@ class _Staging:
         bucket, names = self._manifest.bucket, self._names
         with self._accounts.phase("sweep"):
             if names.identity.try_number > 1:
-                self._accounts.swept(self._sweep(lambda: sweep_earlier_tries(self._tidy_store, bucket, names)))
+                self._accounts.swept(self._sweep(lambda: sweep_earlier_tries(self._tidy_store, bucket, names)) or ())
             stale = workspace.stale
             if stale is not None and stale.bucket == bucket:
-                self._accounts.swept(
-                    self._sweep(
-                        lambda: sweep_attempt(self._tidy_store, bucket, stale.composite_prefix, stale.attempt_prefix)
-                    )
-                )
+                self._sweep_record(stale)
             if plan.rules.compose:
                 workspace.record(
                     AttemptRecord(
@@ -275,13 +284,21 @@ class _Staging:
                     )
                 )
 
-    def _sweep(self, sweep: Callable[[], Any]) -> tuple[str, ...]:
-        """Sweep; return what could not be deleted. A sweep that fails must not stop the staging."""
+    def _sweep_record(self, record: AttemptRecord) -> bool:
+        """Delete what a killed attempt left; return whether nothing of it is left."""
+        leftovers = self._sweep(
+            lambda: sweep_attempt(self._tidy_store, record.bucket, record.composite_prefix, record.attempt_prefix)
+        )
+        self._accounts.swept(leftovers or ())
+        return leftovers == ()
+
+    def _sweep(self, sweep: Callable[[], SweepResult]) -> tuple[str, ...] | None:
+        """Sweep; return what could not be deleted, None if that is unknown. It must not stop the staging."""
         try:
             result = sweep()
         except DatafluxError as error:
             _LOG.warning("Composites of an earlier try could not be swept: %s", error)
-            return ()
+            return None
         if result.found:
             _LOG.info("Swept %d composites of an earlier try.", result.deleted)
         return tuple(failure.version.name for failure in result.failures)

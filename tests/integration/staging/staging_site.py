@@ -24,7 +24,7 @@ PREFIX = "dataflux-composed-objects/"
 
 def content(number: int, size: int) -> bytes:
     """Return bytes that differ for each object."""
-    return (f"object {number} ".encode() * (size // 10 + 1))[:size]
+    return (f"object {number} ".encode() * (size // 8 + 1))[:size]
 
 
 @dataclass

@@ -193,3 +193,25 @@ def test_a_script_that_was_killed_is_swept_after_by_the_next_one_although_both_a
     assert downloaded + reused == OBJECTS
     assert site.composites() == []
     site.check_tree()
+
+
+def test_the_unfinished_tree_of_an_older_manifest_is_removed_with_its_composites(
+    prepared: tuple[Site, Path, str],
+) -> None:
+    site, manifest, partial = prepared
+    site.server.configure(latency_s={"compose": 0.02, "read": 0.5, "batch": 0.01})
+    victim = start(site, manifest, 1)
+    wait_for_requests(site, "compose", 10, victim)
+    pids = [victim.pid, *descendants(victim.pid)]
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    victim.communicate()
+    wait_until_gone(pids[1:])
+    assert site.composites()
+    assert Path(partial).exists()
+    site.server.configure(latency_s={})
+    site.put({"train/new.bin": b"so the manifest is another one"})
+    site.stage(site.manifest("newer", prefix="train/"))
+    site.check_tree()
+    assert site.composites() == []
+    assert not Path(partial).exists()

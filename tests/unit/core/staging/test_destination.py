@@ -11,7 +11,14 @@ import pytest
 from airflow_dataflux.core.errors import CancelledError, DestinationError
 from airflow_dataflux.core.runtime.cancel import CancelToken
 from airflow_dataflux.core.staging import destination
-from airflow_dataflux.core.staging.destination import AttemptRecord, Place, Workspace, check_destination, open_workspace
+from airflow_dataflux.core.staging.destination import (
+    AttemptRecord,
+    Place,
+    Workspace,
+    abandoned_trees,
+    check_destination,
+    open_workspace,
+)
 
 RECORD = AttemptRecord(bucket="b", composite_prefix="c/", attempt_prefix="c/dag/run/task/-1/1/0123456789abcdef-")
 
@@ -55,23 +62,26 @@ def test_the_same_manifest_finds_its_unfinished_tree_again(tmp_path: Path) -> No
         assert not again.found_empty
 
 
-def test_unfinished_trees_of_other_manifests_are_removed_unless_someone_works_on_them(tmp_path: Path) -> None:
+def test_unfinished_trees_of_other_manifests_are_found_unless_someone_works_on_them(tmp_path: Path) -> None:
     target = tmp_path / "set"
     with opened(target, key="abandoned") as abandoned:
-        pass
+        abandoned.record(RECORD)
     with opened(target, key="living") as living, opened(target) as mine:
+        [found] = abandoned_trees(place(target))
+        assert (found.path, found.record) == (abandoned.root, RECORD)
+        found.remove()
         assert not Path(abandoned.root).exists()
         assert Path(living.root).exists()
         assert Path(mine.root).exists()
 
 
-def test_directories_that_only_look_like_ours_stay(tmp_path: Path) -> None:
+def test_directories_that_only_look_like_ours_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / f".set.dataflux-partial-{'0' * 16}").mkdir()
     (tmp_path / ".set.dataflux-partial-notes").mkdir()
     (tmp_path / f".other.dataflux-partial-{'0' * 16}").mkdir()
+    (tmp_path / f".set.dataflux-partial-{'1' * 16}").symlink_to(tmp_path)
     with opened(tmp_path / "set"):
-        pass
-    assert len([path for path in tmp_path.iterdir() if "dataflux" in path.name]) == 4
+        assert list(abandoned_trees(place(tmp_path / "set"))) == []
 
 
 def test_a_lock_that_is_held_is_an_error_after_patience(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

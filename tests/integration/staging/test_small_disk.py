@@ -1,0 +1,85 @@
+"""A disk that is too small, or fills up midway: a real one, a tmpfs in a mount namespace of the test's own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from staging_site import Site, content
+
+VICTIM = Path(__file__).with_name("staging_victim.py")
+MOUNT = """
+set -e
+mount -t tmpfs -o "$1" none "$2"
+shift 2
+"$@" || true
+"""
+
+
+def on_small_disk(site: Site, options: str, *, look: str) -> subprocess.CompletedProcess[str]:
+    """Stage to a tmpfs, then run `look` (shell) on it; both see the mount, nobody else does."""
+    disk = site.disk / "small"
+    disk.mkdir()
+    stage = [
+        sys.executable,
+        str(VICTIM),
+        site.server.endpoint,
+        str(site.disk / "manifest"),
+        str(disk / "set"),
+        "compose",
+        "1",
+    ]
+    script = f'cd "{disk}"; "$@"; {look}'
+    done = subprocess.run(
+        [
+            "unshare",
+            "--user",
+            "--map-root-user",
+            "--mount",
+            "sh",
+            "-c",
+            MOUNT,
+            "sh",
+            options,
+            str(disk),
+            "sh",
+            "-c",
+            script,
+            "sh",
+            *stage,
+        ],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
+    if "ready" not in done.stdout:
+        pytest.skip(f"no mount namespace here: {done.stderr.strip()[:200]}")
+    return done
+
+
+def test_too_few_free_bytes_are_noticed_before_anything_is_fetched(site: Site) -> None:
+    site.put_numbered(100, size=100_000)
+    site.manifest()
+    site.server.forget_requests()
+    done = on_small_disk(site, "size=1m", look="find . -type f | sort")
+    assert "InsufficientSpaceError: The staging needs" in done.stderr
+    assert "read" not in site.operations()
+
+
+def test_a_disk_that_fills_up_midway_is_an_error_and_leaves_no_half_file_and_no_composite(site: Site) -> None:
+    # Every object brings a directory of its own, which the check before cannot foresee: the inodes run out.
+    site.put({f"d{number:03}/f.bin": content(number, 1000) for number in range(300)})
+    site.manifest()
+    done = on_small_disk(
+        site, "size=64m,nr_inodes=400", look="find . -name f.bin -size -1000c; find . -name f.bin | wc -l"
+    )
+    assert "InsufficientSpaceError" in done.stderr
+    assert "is full" in done.stderr
+    assert "inodes" in done.stderr
+    after = done.stdout.split("ready\n")[1].split()
+    assert len(after) == 1, after
+    assert 0 < int(after[0]) < 300
+    assert site.composites() == []
