@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from airflow_dataflux.testing import filling
 from airflow_dataflux.testing.orders import BucketSettings, SyntheticOrder
 from airflow_dataflux.testing.pipeline import Pipeline
 from airflow_dataflux.testing.refusals import Refusal
@@ -98,7 +99,7 @@ def _seed(pipeline: Pipeline, text: str) -> None:
     if not os.path.isdir(directory):
         raise ValueError(f"--seed {text}: {directory} is not a directory.")
     _bucket(pipeline, bucket)
-    pipeline.service.seed_directory(bucket, directory, prefix)
+    filling.seed_directory(pipeline.service, bucket, directory, prefix)
 
 
 def _synthesize(pipeline: Pipeline, text: str) -> None:
@@ -106,7 +107,7 @@ def _synthesize(pipeline: Pipeline, text: str) -> None:
     count, style, size, *_ = [*shape.split(":"), "", ""]
     _bucket(pipeline, bucket)
     order = {"bucket": bucket, "count": int(count), "style": style or "flat", "sizes": [int(size or 1024)]}
-    pipeline.service.synthesize(msgspec.convert(order, SyntheticOrder))
+    filling.synthesize(pipeline.service, msgspec.convert(order, SyntheticOrder))
 
 
 def _split(text: str) -> tuple[str, str]:

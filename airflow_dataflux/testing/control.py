@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from airflow_dataflux.testing import filling
 from airflow_dataflux.testing.buckets import Bucket
 from airflow_dataflux.testing.listing import digest, successor
 from airflow_dataflux.testing.orders import (
@@ -85,12 +86,12 @@ class Control:
 
     def put(self, *, bucket: str, name: str, data: bytes, metadata: dict[str, Any]) -> StoredVersion:
         """Put an object; `metadata` is in the form of an object resource."""
-        return self._pipeline.service.put(bucket, name, data, metadata)
+        return filling.put(self._pipeline.service, bucket, name, data, metadata)
 
     def put_many(self, *, bucket: str, objects: dict[str, bytes]) -> None:
         """Put many objects."""
         for name, data in objects.items():
-            self._pipeline.service.put(bucket, name, data, {})
+            filling.put(self._pipeline.service, bucket, name, data, {})
 
     def delete(self, *, bucket: str, name: str) -> None:
         """Delete an object, as another writer would."""
@@ -98,11 +99,11 @@ class Control:
 
     def synthesize(self, **order: Any) -> None:
         """Add a synthetic range to a bucket."""
-        self._pipeline.service.synthesize(msgspec.convert(order, SyntheticOrder))
+        filling.synthesize(self._pipeline.service, msgspec.convert(order, SyntheticOrder))
 
     def seed_directory(self, *, bucket: str, directory: str, prefix: str) -> tuple[int, int]:
         """Serve the files below a directory; return how many they are, and their bytes."""
-        return self._pipeline.service.seed_directory(bucket, directory, prefix)
+        return filling.seed_directory(self._pipeline.service, bucket, directory, prefix)
 
     def fail(self, **rule: Any) -> int:
         """Add a fault and return its identity."""
@@ -160,4 +161,4 @@ class Control:
         return [record.version() for record in self._bucket(bucket).soft_deleted]
 
     def _bucket(self, name: str) -> Bucket:
-        return self._pipeline.service.owned(name)
+        return filling.owned(self._pipeline.service, name)

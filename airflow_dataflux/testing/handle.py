@@ -106,6 +106,8 @@ class GCSServer:
             return
         if process.stdin is not None:
             process.stdin.close()
+        # The end of its input is not enough here: processes that were forked meanwhile hold the pipe open, too.
+        process.terminate()
         try:
             process.wait(_STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:

@@ -82,7 +82,9 @@ class Settings(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         budget_burst_s: a bucket that was idle can serve this many seconds' worth of its budget at once.
         retry_after_s: sent with a 429 of a budget; None sends none.
         seed: of the jitter, and of faults that have none of their own.
-        tokens: accepted bearer tokens with their remaining life (None: no end); None accepts any caller.
+        tokens: accepted bearer tokens with their remaining life (None: no end).
+        token_life_s: life of the tokens that `POST /token` hands out, as an OAuth 2.0 token endpoint does; they are
+            accepted besides `tokens`. With neither setting, any caller is accepted.
     """
 
     page_cap: int = 1000
@@ -102,6 +104,7 @@ class Settings(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     retry_after_s: float | None = None
     seed: int = 0
     tokens: dict[str, float | None] | None = None
+    token_life_s: float | None = None
 
 
 class FaultRule(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -117,7 +120,8 @@ class FaultRule(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
             reset_body, truncate: the connection is reset, or closed as if in order, after `after_bytes` of the body.
             flip: one bit of the body is wrong; headers, checksum included, are right.
             stall, stall_body: nothing comes for `stall_s`, before the headers or after `after_bytes` of the body.
-        operation: list, read, stat, upload, compose, copy, delete, patch, batch, bucket, permissions; None is any.
+        operation: list, read, stat, upload, compose, copy, delete, patch, batch, bucket, permissions, token;
+            None is any.
         bucket: None is any.
         prefix: of the object's name (for a listing: of the prefix listed).
         probability: of a hit, by the rule's own seeded generator.

@@ -16,8 +16,9 @@ import asyncio
 
 from aiohttp import web
 
+from airflow_dataflux.testing import filling
 from airflow_dataflux.testing.access import Access
-from airflow_dataflux.testing.answers import Answer, Call, make_call, refusal_answer
+from airflow_dataflux.testing.answers import Answer, Call, json_answer, make_call, refusal_answer
 from airflow_dataflux.testing.batch import batch_answer
 from airflow_dataflux.testing.budgets import Budgets
 from airflow_dataflux.testing.faults import ActiveFault, Changes, Faults
@@ -30,6 +31,7 @@ from airflow_dataflux.testing.service import Service
 from airflow_dataflux.testing.timing import Timing
 
 _BATCH = Route(operation="batch", action="batch")
+_TOKEN = Route(operation="token", action="token")
 
 
 class _Reset(Exception):  # noqa: N818 - not an error of the server: the scripted end of a connection
@@ -47,15 +49,17 @@ class Pipeline:
         self.journal = Journal()
         self.faults = Faults()
         self.changes = Changes()
+        self.access = Access()
         self.configure(Settings())
 
     def configure(self, settings: Settings) -> None:
-        """Behave by other settings from now on."""
-        self.service.settings = settings
+        """Behave by other settings from now on. Tokens that did not change keep their age."""
+        before, self.service.settings = self.service.settings, settings
         self.timing = Timing(settings)
         self.budgets = Budgets(settings)
-        self.access = Access(settings.tokens)
         self.faults.seed = settings.seed
+        if (settings.tokens, settings.token_life_s) != (before.tokens, before.token_life_s):
+            self.access = Access(settings.tokens, settings.token_life_s)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Serve one HTTP request."""
@@ -77,9 +81,7 @@ class Pipeline:
         fault: ActiveFault | None = None
         sent: Sent | None = None
         try:
-            self.access.check(call.headers.get("Authorization"))
-            batch = call.path.startswith("/batch")
-            route = _BATCH if batch else find_route(call.method, call.path, media=call.query.get("alt") == "media")
+            route = self._route(call)
             fault = self.faults.choose(route, call.query.get("prefix", ""))
             if fault is not None:
                 await self._fail_early(fault)
@@ -101,6 +103,15 @@ class Pipeline:
         self._note(route, call, answer.status if sent.complete else 0, sent.byte_count, fault, rows)
         return sent.response
 
+    def _route(self, call: Call) -> Route:
+        """Return what a call asks for. Raises Refusal (401, 404)."""
+        if call.path == "/token":
+            return _TOKEN
+        self.access.check(call.headers.get("Authorization"))
+        if call.path.startswith("/batch"):
+            return _BATCH
+        return find_route(call.method, call.path, media=call.query.get("alt") == "media")
+
     @staticmethod
     async def _fail_early(fault: ActiveFault) -> None:
         """Let a fault before the operation happen. Raises Refusal or _Reset for those that end the request."""
@@ -119,12 +130,14 @@ class Pipeline:
             answer, calls = batch_answer(call, self._perform_in_batch)
             await self._wait("batch", calls=calls)
             return answer
+        if route is _TOKEN:
+            return json_answer(self.access.mint())
         self._before(route)
         if route.operation == "list":
             answer = self.service.perform(route, call)
             await self._wait("list", rows=answer.rows)
             return answer
-        sources = call.body.count(b'"name"') if route.operation == "compose" else 0
+        sources = len(call.json().get("sourceObjects") or ()) if route.operation == "compose" else 0
         await self._wait(route.operation, sources=sources)
         return self.service.perform(route, call)
 
@@ -142,9 +155,9 @@ class Pipeline:
     def change(self, rule: ChangeRule) -> None:
         """Overwrite or delete an object, as another writer would. Raises Refusal (404)."""
         if rule.data is not None:
-            self.service.put(rule.bucket, rule.name, rule.data, {})
+            filling.put(self.service, rule.bucket, rule.name, rule.data, {})
             return
-        bucket = self.service.owned(rule.bucket)
+        bucket = filling.owned(self.service, rule.bucket)
         record = bucket.get(rule.name.encode())
         if record is None:
             raise object_not_found(rule.bucket, rule.name)

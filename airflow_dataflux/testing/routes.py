@@ -12,7 +12,7 @@ from urllib.parse import unquote
 from airflow_dataflux.testing.refusals import Refusal
 
 OPERATIONS = (
-    "list", "read", "stat", "upload", "compose", "copy", "delete", "patch", "batch", "bucket", "permissions",
+    "list", "read", "stat", "upload", "compose", "copy", "delete", "patch", "batch", "bucket", "permissions", "token",
 )  # fmt: skip
 """What requests are counted, delayed and failed by. `upload` includes every request of a resumable upload."""
 

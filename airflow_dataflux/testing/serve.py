@@ -1,13 +1,15 @@
 """The server's life: listen, say where, serve until told to stop.
 
 Assumption: one event loop, one thread. The server stops on SIGTERM and SIGINT and, if it was started by an owner,
-at the end of its standard input: an owner that dies closes that pipe, whatever it dies of.
+at the end of its standard input: an owner that dies closes that pipe, whatever it dies of. Processes that the owner
+forked may hold the pipe open beyond its death, so its death is also seen by the change of this process's parent.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -22,6 +24,9 @@ _LINE_BYTES = 1 << 16
 """A listing's URL can hold four percent-encoded names of 1,024 bytes; aiohttp's default is 8,190."""
 
 _BACKLOG = 1024
+
+_PARENT_WATCH_S = 1.0
+"""There is no event for the death of a parent; once a second costs nothing."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,6 +55,7 @@ async def serve(options: ServeOptions) -> None:
         loop.add_signal_handler(number, stop.set)
     if options.until_stdin_ends:
         await _watch_stdin(loop, stop)
+        _watch_parent(loop, stop, os.getppid())
     dispatcher = _Dispatcher()
     server = web.Server(
         dispatcher.handle,
@@ -105,3 +111,10 @@ async def _watch_stdin(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> 
             stop.set()
 
     await loop.connect_read_pipe(Watcher, sys.stdin)
+
+
+def _watch_parent(loop: asyncio.AbstractEventLoop, stop: asyncio.Event, parent: int) -> None:
+    if os.getppid() == parent:
+        loop.call_later(_PARENT_WATCH_S, _watch_parent, loop, stop, parent)
+    else:
+        stop.set()

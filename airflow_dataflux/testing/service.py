@@ -6,21 +6,18 @@ Latency, faults, budgets and HTTP lie around it (`pipeline.py`).
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from airflow_dataflux.testing import compose, media, uploads
 from airflow_dataflux.testing.answers import JSON_TYPE, Answer, Call, json_answer
 from airflow_dataflux.testing.buckets import Bucket, now_us, settings_of
-from airflow_dataflux.testing.contents import FileContent
 from airflow_dataflux.testing.listing import list_page, parse_query
-from airflow_dataflux.testing.orders import BucketSettings, Settings, StoredVersion, SyntheticOrder
+from airflow_dataflux.testing.orders import BucketSettings, Settings
 from airflow_dataflux.testing.preconditions import check, integer
 from airflow_dataflux.testing.records import SETTABLE, ObjectRecord, resource
 from airflow_dataflux.testing.refusals import Refusal, bucket_not_found, invalid, object_not_found, required
 from airflow_dataflux.testing.routes import Route
-from airflow_dataflux.testing.synthetic import SyntheticRange
 
 
 class Service:
@@ -54,8 +51,6 @@ class Service:
         """Carry out one call. Raises Refusal."""
         return self._actions[route.action](route, call)
 
-    # What the owner does, past permissions and preconditions.
-
     def create_bucket(self, name: str, settings: BucketSettings) -> Bucket:
         """Make a bucket. Raises Refusal (409) if there is one of that name."""
         if name in self.buckets:
@@ -63,54 +58,6 @@ class Service:
             raise Refusal(409, "conflict", message)
         bucket = self.buckets[name] = Bucket(name, settings)
         return bucket
-
-    def owned(self, name: str) -> Bucket:
-        """Return a bucket to its owner. Raises Refusal (404)."""
-        if name not in self.buckets:
-            raise bucket_not_found()
-        return self.buckets[name]
-
-    def put(self, bucket: str, name: str, data: bytes, metadata: Mapping[str, Any]) -> StoredVersion:
-        """Put an object; `metadata` is an object resource."""
-        owned = self.owned(bucket)
-        record = uploads.new_object(owned, uploads.legal_name(name), data, metadata, {})
-        if metadata.get("componentCount"):
-            record = record.changed(component_count=int(metadata["componentCount"]), md5=None)
-        owned.put(record)
-        return record.version()
-
-    def synthesize(self, order: SyntheticOrder) -> None:
-        """Add a synthetic range to a bucket."""
-        self.owned(order.bucket).add_range(SyntheticRange(order, endpoint=self.endpoint))
-
-    def seed_directory(self, bucket: str, directory: str, prefix: str) -> tuple[int, int]:
-        """Serve every regular file below `directory`, in place, as an object; return how many, and their bytes."""
-        owned, records, total_bytes = self.owned(bucket), [], 0
-        for folder, _, files in os.walk(directory):
-            for file in files:
-                path = os.path.join(folder, file)
-                if not os.path.isfile(path):
-                    continue
-                name = prefix + os.path.relpath(path, directory).replace(os.sep, "/")
-                content = FileContent(path)
-                moment = now_us()
-                total_bytes += content.size
-                records.append(
-                    ObjectRecord(
-                        name=uploads.legal_name(name),
-                        content=content,
-                        generation=owned.next_generation(),
-                        storage_class=owned.settings.storage_class,
-                        created_us=moment,
-                        updated_us=moment,
-                        headers={"contentType": "application/octet-stream"},
-                        event_based_hold=owned.settings.default_event_based_hold,
-                    )
-                )
-        owned.put_many(records)
-        return len(records), total_bytes
-
-    # What callers do.
 
     def _bucket(self, name: str, call: Call) -> Bucket:
         bucket = self.buckets.get(name)

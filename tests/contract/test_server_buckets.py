@@ -181,6 +181,24 @@ def test_a_caller_without_an_accepted_token_is_refused(gcs_server: GCSServer) ->
         assert answer.json()["error"]["errors"][0]["reason"] == reason
 
 
+def test_a_token_that_ended_is_renewed_at_the_servers_own_token_endpoint(gcs_server: GCSServer) -> None:
+    gcs_server.create_bucket("data")
+    gcs_server.configure(tokens={"ended": 0.0}, token_life_s=3600.0)
+    credentials = Credentials(
+        "ended",
+        refresh_token="again",
+        client_id="id",
+        client_secret="secret",
+        token_uri=f"{gcs_server.endpoint}/token",
+    )
+    caller = storage.Client(project="p", credentials=credentials, client_options={"api_endpoint": gcs_server.endpoint})
+    assert caller.get_bucket("data").name == "data"
+    gcs_server.configure(page_cap=5)  # other settings leave tokens as they are
+    assert list(caller.list_blobs("data")) == []
+    assert gcs_server.requests().operations["token"] == 1
+    assert gcs_server.requests().statuses["401"] == 1
+
+
 def test_the_fixture_starts_with_nothing_and_sends_clients_to_the_server(gcs_server: GCSServer) -> None:
     client = storage.Client(project="p", credentials=AnonymousCredentials())
     assert client.api_endpoint == gcs_server.endpoint

@@ -51,20 +51,23 @@ def test_a_server_starts_serves_and_is_gone_when_stopped() -> None:
         server.requests()
 
 
-def test_a_server_does_not_outlive_an_owner_that_is_killed() -> None:
-    script = """
-        import time
+@pytest.mark.parametrize("forked", [False, True], ids=["alone", "with a forked process that lives on"])
+def test_a_server_does_not_outlive_an_owner_that_is_killed(forked: bool) -> None:
+    script = f"""
+        import os, signal
         from airflow_dataflux.testing import GCSServer
 
         server = GCSServer().start()
-        print(server.pid, server.endpoint, flush=True)
-        time.sleep(600)
+        child = os.fork() if {forked} else -1
+        if child:
+            print(server.pid, server.endpoint, child, flush=True)
+        signal.pause()
     """
     owner = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(script)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
     )
     assert owner.stdout is not None
-    process, endpoint = owner.stdout.readline().decode().split()
+    process, endpoint, child = owner.stdout.readline().decode().split()
     descriptor = os.pidfd_open(int(process))
     try:
         assert requests.get(f"{endpoint}/storage/v1/b", timeout=60).status_code == 200
@@ -75,6 +78,32 @@ def test_a_server_does_not_outlive_an_owner_that_is_killed() -> None:
         assert select.select([descriptor], [], [], 60)[0] == [descriptor], "the server is still there"
     finally:
         os.close(descriptor)
+        if forked:
+            os.kill(int(child), signal.SIGKILL)
+
+
+def test_a_server_is_stopped_although_a_forked_process_holds_its_pipe() -> None:
+    script = """
+        import os, signal
+        from airflow_dataflux.testing import GCSServer
+
+        server = GCSServer().start()
+        child = os.fork()
+        if child == 0:
+            signal.pause()
+        server.stop()
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        print("stopped" if not server.running else "running")
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.strip() == b"stopped"
 
 
 def test_an_order_that_cannot_be_carried_out_says_why(server: GCSServer) -> None:
