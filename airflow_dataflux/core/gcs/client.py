@@ -6,7 +6,6 @@ https://cloud.google.com/storage/docs/json_api/v1.
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,14 +20,13 @@ from airflow_dataflux.core.errors import (
     StoreError,
 )
 from airflow_dataflux.core.gcs import operations, resources
-from airflow_dataflux.core.gcs.batch import MAX_CALLS, PartAnswer, decode_batch, encode_batch
+from airflow_dataflux.core.gcs.deletion import delete_in_batches, delete_target
 from airflow_dataflux.core.gcs.hashes import crc32c_from_header, crc32c_of, crc32c_to_text
-from airflow_dataflux.core.gcs.operations import Call, path_segment, query
+from airflow_dataflux.core.gcs.operations import Call, bucket_path, object_path, query
 from airflow_dataflux.core.gcs.pacing import Budgets
 from airflow_dataflux.core.gcs.pages import decode_page, page_target
 from airflow_dataflux.core.gcs.reading import EmptyBody, HttpBody
-from airflow_dataflux.core.gcs.refusals import read_refusal
-from airflow_dataflux.core.gcs.retry import DEFAULT_POLICY, Attempts, FailureKind, RetryPolicy
+from airflow_dataflux.core.gcs.retry import DEFAULT_POLICY, RetryPolicy
 from airflow_dataflux.core.gcs.store import (
     MAX_COMPONENTS,
     Body,
@@ -101,7 +99,7 @@ class HttpStore:
         call = Call(
             operation=operations.BUCKET_INFO,
             method="GET",
-            target=_bucket_path(bucket) + self._query(("projection", "noAcl"), ("fields", resources.BUCKET_FIELDS)),
+            target=bucket_path(bucket) + self._query(("projection", "noAcl"), ("fields", resources.BUCKET_FIELDS)),
             resource=f"gs://{bucket}",
             repeatable=True,
         )
@@ -113,7 +111,7 @@ class HttpStore:
         call = Call(
             operation=operations.TEST_PERMISSIONS,
             method="GET",
-            target=f"{_bucket_path(bucket)}/iam/testPermissions" + self._query(*asked),
+            target=f"{bucket_path(bucket)}/iam/testPermissions" + self._query(*asked),
             resource=f"gs://{bucket}",
             repeatable=True,
         )
@@ -127,7 +125,7 @@ class HttpStore:
         call = Call(
             operation=operations.STAT,
             method="GET",
-            target=_object_path(bucket, name) + asked,
+            target=object_path(bucket, name) + asked,
             resource=object_uri(bucket, name, generation),
             repeatable=True,
         )
@@ -148,7 +146,7 @@ class HttpStore:
             operation=operations.READ,
             method="GET",
             target="/download"
-            + _object_path(bucket, version.name)
+            + object_path(bucket, version.name)
             + self._query(("alt", "media"), ("generation", version.generation)),
             resource=object_uri(bucket, version.name, version.generation),
             repeatable=True,
@@ -194,7 +192,7 @@ class HttpStore:
         call = Call(
             operation=operations.COMPOSE,
             method="POST",
-            target=f"{_object_path(bucket, name)}/compose"
+            target=f"{object_path(bucket, name)}/compose"
             + self._query(("ifGenerationMatch", 0), ("fields", resources.STORED_OBJECT_FIELDS)),
             resource=object_uri(bucket, name),
             repeatable=True,  # ifGenerationMatch=0: a second execution is answered with 412
@@ -232,7 +230,7 @@ class HttpStore:
             operation=operations.UPLOAD,
             method="POST",
             target="/upload"
-            + _bucket_path(bucket)
+            + bucket_path(bucket)
             + "/o"
             + self._query(
                 ("uploadType", "multipart"),
@@ -260,7 +258,7 @@ class HttpStore:
         call = Call(
             operation=operations.DELETE,
             method="DELETE",
-            target=self._delete_target(bucket, version),
+            target=delete_target(bucket, version, self._user_project),
             resource=object_uri(bucket, version.name, version.generation),
             repeatable=True,  # one generation can be deleted once; a second time it is gone already
         )
@@ -274,15 +272,7 @@ class HttpStore:
 
         A batch that fails as a whole ends it: what was not deleted until then is returned with that reason.
         """
-        failures: list[DeleteFailure] = []
-        for first in range(0, len(versions), MAX_CALLS):
-            pending = list(versions[first : first + MAX_CALLS])
-            try:
-                failures += self._delete_batch(bucket, pending)
-            except StoreError as error:
-                failures += [DeleteFailure(version=version, reason=error.message) for version in versions[first:]]
-                break
-        return failures
+        return delete_in_batches(self._transport, bucket, versions, user_project=self._user_project)
 
     def counts(self) -> RequestCounts:
         """Return the requests sent so far."""
@@ -295,11 +285,6 @@ class HttpStore:
     def _query(self, *parameters: tuple[str, str | int | None]) -> str:
         return query((*parameters, ("prettyPrint", "false"), ("userProject", self._user_project)))
 
-    def _delete_target(self, bucket: str, version: ObjectVersion) -> str:
-        return _object_path(bucket, version.name) + query(
-            (("generation", version.generation), ("userProject", self._user_project))
-        )
-
     def _made_before(self, bucket: str, name: str, error: PreconditionFailedError) -> StoredObject | None:
         """Return the object in place if an earlier attempt of the same call may have made it."""
         if error.attempts == 1:
@@ -308,67 +293,6 @@ class HttpStore:
             return self.stat(bucket, name)
         except ObjectNotFoundError:
             return None
-
-    def _delete_batch(self, bucket: str, pending: list[ObjectVersion]) -> list[DeleteFailure]:
-        failures: list[DeleteFailure] = []
-        attempts = Attempts(self._transport.policy)
-        while True:
-            sent_at = time.monotonic()
-            answers = self._send_batch(bucket, pending)
-            again: list[tuple[ObjectVersion, str]] = []
-            for number, version in enumerate(pending):
-                kind, reason, status = self._judge_part(answers.get(number))
-                if kind is FailureKind.FINAL:
-                    failures.append(DeleteFailure(version=version, reason=reason))
-                elif kind is not None:
-                    again.append((version, reason))
-                    self._transport.note_refused_part(sent_at=sent_at, status=status)
-            if not again:
-                return failures
-            delay_s = attempts.next_delay_s(
-                FailureKind.REFUSED, repeatable=True, connection_lost=False, retry_after_s=None
-            )
-            if delay_s is None:
-                return failures + [DeleteFailure(version=version, reason=reason) for version, reason in again]
-            attempts.wait(delay_s, self._transport.cancel)
-            pending = [version for version, _reason in again]
-
-    def _send_batch(self, bucket: str, versions: Sequence[ObjectVersion]) -> dict[int, PartAnswer]:
-        boundary = uuid.uuid4().hex
-        targets = [self._delete_target(bucket, version) for version in versions]
-        call = Call(
-            operation=operations.DELETE_BATCH,
-            method="POST",
-            target="/batch/storage/v1" + query((("userProject", self._user_project),)),
-            resource=f"gs://{bucket} ({len(versions)} objects from {versions[0].name!r})",
-            repeatable=True,
-            headers={"Content-Type": f'multipart/mixed; boundary="{boundary}"'},
-            body=(encode_batch("DELETE", targets, boundary=boundary),),
-            weight=len(versions),
-        )
-        return self._transport.send_for_headers(
-            call, lambda body, headers: decode_batch(body, headers.get("content-type", ""))
-        )
-
-    def _judge_part(self, answer: PartAnswer | None) -> tuple[FailureKind | None, str, int]:
-        """Return what a part's answer means (None: deleted, or gone already), in words, and its status."""
-        if answer is None:
-            return FailureKind.UNCERTAIN, "the batch's answer does not mention it", 0
-        if answer.status < 300:
-            return None, "", answer.status
-        refusal = read_refusal(answer.status, answer.body)
-        if answer.status == 404 and "bucket does not exist" not in refusal.message:
-            return None, "", answer.status
-        kind = self._transport.policy.kind_of_status(answer.status, refusal.reason)
-        return kind, f"{answer.status} {refusal.reason}: {refusal.message}", answer.status
-
-
-def _bucket_path(bucket: str) -> str:
-    return f"/storage/v1/b/{path_segment(bucket)}"
-
-
-def _object_path(bucket: str, name: str) -> str:
-    return f"/storage/v1/b/{path_segment(bucket)}/o/{path_segment(name)}"
 
 
 _AS_STORED = {"Accept-Encoding": "gzip"}

@@ -119,6 +119,16 @@ def path_segment(text: str) -> str:
         ) from error
 
 
+def bucket_path(bucket: str) -> str:
+    """Return a bucket's path."""
+    return f"/storage/v1/b/{path_segment(bucket)}"
+
+
+def object_path(bucket: str, name: str) -> str:
+    """Return an object's path."""
+    return f"/storage/v1/b/{path_segment(bucket)}/o/{path_segment(name)}"
+
+
 def query(parameters: Iterable[tuple[str, str | int | None]]) -> str:
     """Return `?name=value&…` of those parameters that have a value; empty if none has."""
     parts = [f"{name}={path_segment(str(value))}" for name, value in parameters if value is not None]

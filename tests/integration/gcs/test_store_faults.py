@@ -222,6 +222,18 @@ def test_a_batch_that_cannot_be_sent_returns_everything_as_not_deleted(embedded)
     assert hits(server, fault) == IMPATIENT.attempts
 
 
+def test_what_a_batch_deleted_before_it_failed_as_a_whole_is_not_called_a_failure(embedded):
+    server, store = embedded
+    pinned = [pin(server.put("b", f"o{number:03d}", b"")) for number in range(110)]
+    part = server.fail("status", status=503, operation="delete", times=1)
+    # The batch is sent; one part of it is sent again, and from then on nothing gets through.
+    first = server.fail("status", status=400, operation="batch", nth=2)
+    failures = store.delete_many("b", pinned)
+    assert (hits(server, part), hits(server, first)) == (1, 1)
+    assert sorted(failure.version.name for failure in failures) == server.names("b")
+    assert len(failures) == 11  # the part, and the batch that was not begun
+
+
 def test_a_held_object_is_a_failure_and_its_neighbours_are_deleted(embedded):
     server, store = embedded
     held = pin(server.put("b", "held", b"", temporary_hold=True))
