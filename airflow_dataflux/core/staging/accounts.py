@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from airflow_dataflux.core.config import StageRequest
 from airflow_dataflux.core.gcs.store import ObjectVersion, RequestCounts
@@ -32,12 +32,13 @@ _MB = 1e6
 class Accounts:
     """The figures of one staging."""
 
-    def __init__(self, manifest: Manifest, request: StageRequest) -> None:
+    def __init__(self, manifest: Manifest, request: StageRequest, *, started: float) -> None:
+        """`started` is when the staging was asked for, on the monotonic clock."""
         self._manifest = manifest
         self._request = request
-        self._started = time.monotonic()
+        self.started = started
         self._cpu_before_s = process_usage().cpu_s
-        self._started_at = datetime.now(UTC)
+        self._started_at = datetime.now(UTC) - timedelta(seconds=time.monotonic() - started)
         self._pulse = Pulse(_PROGRESS_S)
         self._phases: dict[str, float] = {}
         self._planned = RequestCounts()
@@ -47,6 +48,10 @@ class Accounts:
         self.lines: list[str] = []
         self.leftovers: tuple[str, ...] = ()
         self.deleted = 0
+
+    def began(self) -> None:
+        """Count the seconds until the work began, in the engine or here, as the phase "start"."""
+        self._phases["start"] = time.monotonic() - self.started
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -95,7 +100,7 @@ class Accounts:
         """Emit a line of progress if one is due; return the seconds until the next."""
         if self._pulse.due():
             totals = dispatcher.totals
-            elapsed_s = max(1e-9, time.monotonic() - self._started)
+            elapsed_s = max(1e-9, time.monotonic() - self.started)
             rate = totals.downloaded_bytes / elapsed_s
             remaining = found.fetch_bytes - totals.downloaded_bytes
             figures: dict[str, int | float] = {
@@ -234,7 +239,7 @@ class Accounts:
             "fingerprint": self._manifest.fingerprint,
             "object_count": len(self._manifest),
             "total_bytes": self._manifest.total_bytes,
-            "seconds": round(time.monotonic() - self._started, 3),
+            "seconds": round(time.monotonic() - self.started, 3),
             "strategy": self._request.strategy,
             "strip_prefix": self._request.strip_prefix,
             "scope": self.scope,

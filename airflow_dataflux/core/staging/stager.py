@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -78,11 +79,12 @@ _NAMED_IN_MESSAGE = 20
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Payload:
-    """What travels to the engine."""
+    """What travels to the engine. `started` is on the monotonic clock, which all processes of a machine share."""
 
     reference: dict[str, Any]
     request: StageRequest
     store_config: StoreConfig
+    started: float
 
 
 def stage(
@@ -119,12 +121,14 @@ def stage(
     """
     cancel = cancel or CancelToken()
     emit = on_progress or (lambda _progress: None)
-    accounts = Accounts(manifest, request)
+    accounts = Accounts(manifest, request, started=time.monotonic())
     known = unchanged_since(manifest, request, accounts)
     if known is not None:
         emit(Progress(stage="summary", text=f"{request.destination} is up to date: {len(manifest)} objects reused"))
         return known
-    payload = _Payload(reference=manifest.reference(), request=request, store_config=store_config)
+    payload = _Payload(
+        reference=manifest.reference(), request=request, store_config=store_config, started=accounts.started
+    )
     small = len(manifest) <= _SMALL_OBJECTS and manifest.total_bytes <= _SMALL_BYTES
     in_process = request.dry_run or small or not isolated
     job = Job(
@@ -151,7 +155,7 @@ def _run(context: JobContext, payload: _Payload) -> Receipt:
     tidy_store = open_store(payload.store_config, context.tokens, connections=16)
     try:
         manifest = Manifest.from_reference(payload.reference, store=store)
-        return _Staging(context, payload.request, payload.store_config, manifest, store, tidy_store).run()
+        return _Staging(context, payload, manifest, store, tidy_store).run()
     finally:
         store.close()
         tidy_store.close()
@@ -163,19 +167,20 @@ class _Staging:
     def __init__(
         self,
         context: JobContext,
-        request: StageRequest,
-        store_config: StoreConfig,
+        payload: _Payload,
         manifest: Manifest,
         store: Store,
         tidy_store: Store,
     ) -> None:
+        request = payload.request
         self._context = context
         self._request = request
-        self._store_config = store_config
+        self._store_config = payload.store_config
         self._manifest = manifest
         self._store = store
         self._tidy_store = tidy_store
-        self._accounts = Accounts(manifest, request)
+        self._accounts = Accounts(manifest, request, started=payload.started)
+        self._accounts.began()
         self._names = CompositeNames(composite_prefix=request.composite_prefix, identity=request.identity)
 
     def run(self) -> Receipt:
