@@ -147,6 +147,7 @@ class _Listing:
         self._ledger = Ledger(self._roots)
         self._started_at = time.monotonic()
         self._listed_at = datetime.now(UTC)
+        self._used_before = process_usage()
         self._processes = 0
 
     def run(self) -> Manifest:
@@ -262,7 +263,11 @@ class _Listing:
         )
         # After a cancel a job may still have come to its end; what the caller asked for is that it stops.
         self._cancel.raise_if_cancelled()
-        self._processes = workers if isolated else self._processes
+        if isolated:
+            self._processes = workers
+        else:
+            # What threads of this process used is counted with the process itself.
+            outcome.figures.cpu_s, outcome.figures.peak_rss_bytes = 0.0, 0
         so_far.finished.extend(outcome.finished)
         so_far.waiting = outcome.leftover
         so_far.examples = outcome.examples
@@ -348,7 +353,7 @@ class _Listing:
             "listed": figures.listed,
             "dropped": dict(figures.dropped),
             "wall_s": round(time.monotonic() - self._started_at, 3),
-            "cpu_s": round(figures.cpu_s, 3),
+            "cpu_s": round(figures.cpu_s + used.cpu_s - self._used_before.cpu_s, 3),
             "peak_rss_bytes": used.peak_rss_bytes + figures.peak_rss_bytes,
             "workers": self._processes,
             "streams": self._request.streams,

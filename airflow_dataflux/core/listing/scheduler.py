@@ -108,6 +108,7 @@ class LiveRange:
     answers: dict[int, str | None] = field(default_factory=dict)  # shared length -> the name found behind the bound
     scale: Scale | None = None
     scale_pages: int = 0
+    estimate: float | None = None  # pages that remain, until the next page or the next change of the range
 
     @property
     def low(self) -> str:
@@ -265,6 +266,7 @@ class Scheduler:
             return  # of a range that ended with its worker
         live.pages += 1
         live.listed += event.listed
+        live.estimate = None
         live.unsplittable = False
         live.ending = not event.more
         self.totals.pages += 1
@@ -306,7 +308,7 @@ class Scheduler:
         kept = steal.points[steal.points.index(event.point) :]
         victim, *pieces = live.names.divided(kept)
         live.names = victim
-        live.scale = None
+        live.scale = live.estimate = None
         live.fresh = live.fresh and steal.islands
         self.totals.steals += len(pieces)
         self._tell(
@@ -336,7 +338,7 @@ class Scheduler:
     def _probe_over(self, live: LiveRange) -> None:
         live.probes -= 1
         if live.probes == 0:
-            live.scale = None
+            live.scale = live.estimate = None
             if live.ladder_rounds >= 2:
                 live.ladder_again_at = max(4, 2 * live.pages)
 
@@ -408,6 +410,7 @@ class Scheduler:
         kinds = self.knowledge.islands(live.low, live.names.end)
         if kinds:
             return self._ask_to_shrink(live, kinds[:allowed], orders, islands=True)
+        live.estimate = None  # whatever is done now changes what is known
         if live.ladder_rounds < 2 or live.pages >= live.ladder_again_at:
             if live.ladder_rounds >= 2:
                 live.ladder_rounds = 0
@@ -452,6 +455,11 @@ class Scheduler:
             return 0.0
         if live.pages == 0:
             return math.inf if live.fresh else 0.0
+        if live.estimate is None:
+            live.estimate = self._estimate(live)
+        return live.estimate
+
+    def _estimate(self, live: LiveRange) -> float:
         if live.position is None or live.first is None:
             return math.inf  # pages without names: the objects that match are far apart
         if live.scale is None or live.pages >= 2 * live.scale_pages:

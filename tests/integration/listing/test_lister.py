@@ -1,0 +1,260 @@
+"""Listings over real HTTP, compared with what the server itself knows."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from airflow_dataflux.core.config import Filters, ListRequest, StoreConfig
+from airflow_dataflux.core.errors import (
+    AuthenticationError,
+    BucketNotFoundError,
+    CancelledError,
+    ManifestError,
+    ManifestTooLargeError,
+    StoreError,
+)
+from airflow_dataflux.core.listing import list_objects
+from airflow_dataflux.core.manifest import Manifest
+from airflow_dataflux.core.runtime.cancel import CancelToken
+from airflow_dataflux.core.runtime.tokens import AnonymousTokens
+from airflow_dataflux.testing import GCSServer
+
+STYLES = ["flat", "classes", "deep", "uuid", "unicode", "timestamps"]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[GCSServer]:
+    with GCSServer() as running:
+        for style in STYLES:
+            running.create_bucket(f"many-{style}")
+            running.synthesize(f"many-{style}", count=60_000, style=style)
+        running.create_bucket("large")
+        running.synthesize("large", count=300_000, style="classes")
+        running.create_bucket("few")
+        for name in ("a/", "a/1.jpg", "a/2.png", "b/1.jpg", "b/20.jpg", "c/😀.jpg", "日本/x"):
+            running.put("few", name, b"" if name.endswith("/") else name.encode())
+        running.create_bucket("empty")
+        running.create_bucket("manifests")
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def calm(server: GCSServer) -> None:
+    server.configure(latency_s={}, list_per_1000_rows_s=0.0, page_cap=1000)
+    server.forget_requests()
+
+
+def fetch(
+    server: GCSServer, bucket: str, *, isolated: bool = False, cancel: CancelToken | None = None, **request: object
+) -> Manifest:
+    return list_objects(
+        ListRequest(bucket=bucket, **request),  # type: ignore[arg-type]
+        store_config=StoreConfig(endpoint=server.endpoint),
+        tokens=AnonymousTokens(),
+        cancel=cancel,
+        isolated=isolated,
+    )
+
+
+def names_of(manifest: Manifest) -> list[str]:
+    return [name for batch in manifest.batches() for name in batch.column("name").to_pylist()]
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_every_style_is_listed_as_the_server_knows_it(server: GCSServer, tmp_path: Path, style: str) -> None:
+    manifest = fetch(server, f"many-{style}", manifest_uri=str(tmp_path), workers=2, streams=32)
+    assert names_of(manifest) == server.names(f"many-{style}")
+    assert len(manifest) == server.listing(f"many-{style}").count
+    assert manifest.stats["steals"] > 0
+
+
+def test_one_stream_and_many_streams_in_processes_give_the_same_fingerprint(server: GCSServer, tmp_path: Path) -> None:
+    one = fetch(server, "large", manifest_uri=str(tmp_path / "one"), workers=1, streams=1)
+    many = fetch(server, "large", manifest_uri=str(tmp_path / "many"), workers=2, streams=64, isolated=True)
+    assert one.fingerprint == many.fingerprint
+    assert len(one) == len(many) == 300_000
+    assert one.stats["steals"] == 0
+    assert many.stats["workers"] == 2
+
+
+def test_one_page_takes_one_request_and_no_engine(server: GCSServer) -> None:
+    manifest = fetch(server, "few", isolated=True)
+    assert names_of(manifest) == ["a/1.jpg", "a/2.png", "b/1.jpg", "b/20.jpg", "c/😀.jpg", "日本/x"]
+    assert manifest.stats["requests"] == 1
+    assert manifest.stats["workers"] == 0
+    assert manifest.stats["dropped"] == {"include_placeholders": 1}
+    assert len(server.log("list")) == 1
+
+
+def test_an_empty_bucket_gives_an_empty_manifest(server: GCSServer, tmp_path: Path) -> None:
+    assert len(fetch(server, "empty")) == 0
+    assert len(fetch(server, "empty", manifest_uri=str(tmp_path))) == 0
+    assert len(Manifest.open(str(tmp_path))) == 0
+
+
+def test_overlapping_prefixes_are_listed_once(server: GCSServer) -> None:
+    manifest = fetch(server, "few", prefixes=("b/2", "b/", "日", "a/"))
+    assert names_of(manifest) == ["a/1.jpg", "a/2.png", "b/1.jpg", "b/20.jpg", "日本/x"]
+    assert manifest.prefixes == ("a/", "b/", "日")
+
+
+def test_filters_go_to_the_server_or_are_counted(server: GCSServer) -> None:
+    glob = fetch(server, "few", filters=Filters(match_glob="**.jpg"))
+    assert names_of(glob) == ["a/1.jpg", "b/1.jpg", "b/20.jpg", "c/😀.jpg"]
+    small = fetch(server, "few", filters=Filters(max_bytes=7, include_placeholders=True))
+    assert names_of(small) == ["a/", "a/1.jpg", "a/2.png", "b/1.jpg"]
+    assert small.stats["dropped"] == {"max_bytes": 3}
+
+
+def test_a_sparse_glob_over_many_pages_is_complete(server: GCSServer, tmp_path: Path) -> None:
+    server.configure(scan_cap=500)
+    manifest = fetch(
+        server, "many-flat", manifest_uri=str(tmp_path), streams=16, filters=Filters(match_glob="**77.jpg")
+    )
+    server.configure(scan_cap=20_000)
+    assert names_of(manifest) == [name for name in server.names("many-flat") if name.endswith("77.jpg")]
+
+
+def test_times_divide_a_bucket_without_loss(server: GCSServer, tmp_path: Path) -> None:
+    middle = datetime(2024, 7, 1, tzinfo=UTC)
+    early = fetch(server, "many-uuid", manifest_uri=str(tmp_path / "e"), filters=Filters(updated_before=middle))
+    late = fetch(server, "many-uuid", manifest_uri=str(tmp_path / "l"), filters=Filters(updated_after=middle))
+    assert sorted(names_of(early) + names_of(late)) == sorted(server.names("many-uuid"))
+    assert early.stats["dropped"] == {"updated_before": len(late)}
+
+
+def test_a_listing_too_large_for_xcom_fails_after_a_few_pages(server: GCSServer) -> None:
+    with pytest.raises(ManifestTooLargeError, match="manifest_uri"):
+        fetch(server, "large", isolated=True)
+    assert len(server.log("list")) < 40
+
+
+def test_a_large_bucket_of_which_few_rows_are_kept_is_inline(server: GCSServer) -> None:
+    manifest = fetch(server, "many-classes", filters=Filters(match_glob="train/class-0000007/**"), streams=8)
+    assert len(manifest) == 1000
+    assert manifest.uri is None
+
+
+def test_a_manifest_on_the_bucket_store_is_the_same(server: GCSServer, tmp_path: Path) -> None:
+    local = fetch(server, "many-flat", manifest_uri=str(tmp_path))
+    environment = dict(os.environ)
+    os.environ.update(server.environment())
+    try:
+        remote = fetch(server, "many-flat", manifest_uri="gs://manifests/here", isolated=True, workers=2)
+        assert Manifest.open("gs://manifests/here").fingerprint == local.fingerprint == remote.fingerprint
+    finally:
+        os.environ.clear()
+        os.environ.update(environment)
+
+
+def test_a_seed_starts_all_ranges_and_changes_nothing(server: GCSServer, tmp_path: Path) -> None:
+    seed = fetch(server, "many-uuid", manifest_uri=str(tmp_path / "seed"))
+    again = fetch(
+        server, "many-uuid", manifest_uri=str(tmp_path / "b"), seed_manifest_uri=str(tmp_path / "seed"), streams=16
+    )
+    other = fetch(
+        server, "many-flat", manifest_uri=str(tmp_path / "c"), seed_manifest_uri=str(tmp_path / "seed"), streams=16
+    )
+    assert again.fingerprint == seed.fingerprint
+    assert names_of(other) == server.names("many-flat")
+
+
+def test_a_missing_bucket_and_an_unwritable_place_are_clear_errors_before_data_moves(
+    server: GCSServer, tmp_path: Path
+) -> None:
+    with pytest.raises(BucketNotFoundError):
+        fetch(server, "there-is-none")
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(ManifestError):
+        fetch(server, "large", manifest_uri=str(tmp_path / "file" / "below"))
+    assert len(server.log("list")) <= 2
+
+
+def test_faults_on_the_way_change_nothing(server: GCSServer, tmp_path: Path) -> None:
+    faults = [
+        server.fail("status", operation="list", status=503, probability=0.05, times=10),
+        server.fail("reset", operation="list", probability=0.05, times=10),
+        server.fail("truncate", operation="list", probability=0.05, times=10),
+    ]
+    manifest = fetch(server, "many-deep", manifest_uri=str(tmp_path), streams=16)
+    counts = server.faults()
+    for fault in faults:
+        server.stop_failing(fault)
+    assert names_of(manifest) == server.names("many-deep")
+    assert sum(counts[fault].hits for fault in faults) > 0
+    assert manifest.stats["retries"] >= sum(counts[fault].hits for fault in faults)
+
+
+def test_what_fails_for_good_leaves_nothing_behind(server: GCSServer, tmp_path: Path) -> None:
+    fault = server.fail("status", operation="list", status=400, nth=20)
+    with pytest.raises(StoreError):
+        fetch(server, "many-flat", manifest_uri=str(tmp_path), streams=8)
+    assert server.faults()[fault].hits == 1
+    server.stop_failing(fault)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("isolated", [False, True])
+def test_a_cancel_stops_everything_and_publishes_nothing(server: GCSServer, tmp_path: Path, isolated: bool) -> None:
+    server.configure(latency_s={"list": 0.05}, list_per_1000_rows_s=0.025)
+    cancel = CancelToken()
+
+    def cancel_midway() -> None:
+        while len(server.log("list")) < 60:
+            pass
+        cancel.cancel("the test says so")
+
+    canceller = threading.Thread(target=cancel_midway)
+    canceller.start()
+    with pytest.raises(CancelledError):
+        fetch(server, "large", manifest_uri=str(tmp_path), isolated=isolated, cancel=cancel, streams=8)
+    canceller.join()
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def _children(pid: int) -> list[int]:
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        found.extend(int(child) for child in (task / "children").read_text().split())
+    return found
+
+
+def _engines() -> list[int]:
+    return [pid for pid in _children(os.getpid()) if b"runtime.engine" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def test_a_killed_worker_process_loses_and_doubles_nothing(server: GCSServer, tmp_path: Path) -> None:
+    server.configure(latency_s={"list": 0.04}, list_per_1000_rows_s=0.025)
+    listed: list[Manifest] = []
+
+    def run() -> None:
+        listed.append(fetch(server, "large", manifest_uri=str(tmp_path), isolated=True, workers=2, streams=8))
+
+    listing = threading.Thread(target=run)
+    listing.start()
+    while len(server.log("list")) < 110 and listing.is_alive():
+        pass
+    workers = [worker for engine in _engines() for worker in _children(engine)]
+    assert workers
+    os.kill(workers[-1], signal.SIGKILL)
+    listing.join()
+    (manifest,) = listed
+    assert manifest.stats["lost_workers"] == 1
+    assert names_of(manifest) == server.names("large")
+    parts = {path.name for path in tmp_path.iterdir() if path.suffix == ".parquet"}
+    assert parts == {part.path for part in manifest.index.parts}
+
+
+def test_credentials_that_are_refused_end_the_listing(server: GCSServer, tmp_path: Path) -> None:
+    fault = server.fail("status", operation="list", status=401, prefix="x/")
+    with pytest.raises(AuthenticationError):
+        fetch(server, "many-flat", prefixes=("x/",), manifest_uri=str(tmp_path))
+    assert server.faults()[fault].hits > 0
+    server.stop_failing(fault)
