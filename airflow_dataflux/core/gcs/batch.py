@@ -44,7 +44,7 @@ def encode_batch(method: str, targets: Sequence[str], *, boundary: str) -> bytes
     return "\r\n".join(lines).encode("ascii")
 
 
-def decode_batch(body: bytes | bytearray, content_type: str) -> dict[int, PartAnswer]:
+def decode_batch(body: bytes, content_type: str) -> dict[int, PartAnswer]:
     """Return the answers by the number of their call. Raises ValueError if this is no answer to a batch.
 
     A call whose answer is missing is missing from the result: nothing is known about it.

@@ -6,10 +6,10 @@ import ssl
 import urllib.request
 from urllib.parse import urlsplit
 
-from urllib3 import ProxyManager
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, ProxyManager
 
 from airflow_dataflux.core.errors import InvalidRequestError
-from airflow_dataflux.core.gcs.exchange import Exchanger, SecureExchanger
+from airflow_dataflux.core.gcs.exchange import Exchanger
 
 
 def connect(endpoint: str, connections: int) -> Exchanger:
@@ -25,21 +25,15 @@ def connect(endpoint: str, connections: int) -> Exchanger:
             "'https://storage.googleapis.com' or 'http://127.0.0.1:9000'."
         )
     if address.scheme == "http":
-        return Exchanger(address.hostname, address.port, maxsize=connections, block=False)
+        return Exchanger(HTTPConnectionPool(address.hostname, address.port, maxsize=connections, block=False))
     context = _trusting_context()
     proxy = urllib.request.getproxies().get("https")
     if proxy and not urllib.request.proxy_bypass(address.hostname):
-        return _through_proxy(proxy, endpoint, connections, context)
-    return SecureExchanger(address.hostname, address.port, maxsize=connections, block=False, ssl_context=context)
-
-
-def _through_proxy(proxy: str, endpoint: str, connections: int, context: ssl.SSLContext) -> Exchanger:
-    proxies = ProxyManager(proxy, maxsize=connections, block=False, ssl_context=context)
-    proxies.pool_classes_by_scheme = {"http": Exchanger, "https": SecureExchanger}
-    exchanger = proxies.connection_from_url(endpoint)
-    if not isinstance(exchanger, Exchanger):
-        raise TypeError(f"urllib3 made a {type(exchanger).__name__} of its own")
-    return exchanger
+        proxies = ProxyManager(proxy, maxsize=connections, block=False, ssl_context=context)
+        return Exchanger(proxies.connection_from_url(endpoint))
+    return Exchanger(
+        HTTPSConnectionPool(address.hostname, address.port, maxsize=connections, block=False, ssl_context=context)
+    )
 
 
 def _trusting_context() -> ssl.SSLContext:

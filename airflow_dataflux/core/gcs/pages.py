@@ -67,7 +67,7 @@ _PAGE = msgspec.json.Decoder(_Page, strict=False)  # not strict: 64-bit numbers 
 _EMPTY = pa.RecordBatch.from_arrays([pa.nulls(0, field.type) for field in ROW_SCHEMA], schema=ROW_SCHEMA)
 
 
-def decode_page(body: bytes | bytearray) -> Page:
+def decode_page(body: bytes) -> Page:
     """Turn the JSON of one page into rows. Raises ValueError if it is not a page."""
     page = _PAGE.decode(body)
     token = page.nextPageToken or None

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from urllib3.exceptions import HTTPError
+
 from airflow_dataflux.core.errors import UnavailableError
-from airflow_dataflux.core.gcs.exchange import Answer, BrokenAnswerError
+from airflow_dataflux.core.gcs.exchange import Answer
 from airflow_dataflux.core.gcs.operations import Call
 
 
@@ -26,36 +28,29 @@ class HttpBody:
 
     def readinto(self, buffer: memoryview) -> int:
         """Put what comes next at the front of `buffer` and return how many bytes came; 0 at the end of the body."""
-        try:
-            count = self._answer.readinto(buffer)
-        except (OSError, BrokenAnswerError) as error:
-            raise self._broken(f"{type(error).__name__}: {error}") from error
-        self.received_bytes += count
-        return count
+        data = self._read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
 
     def chunks(self, chunk_bytes: int = 1 << 18) -> Iterator[bytes]:
-        """Yield the rest of the body in pieces of `chunk_bytes`, the last one shorter.
+        """Yield the rest of the body as it comes, in pieces of at most `chunk_bytes`.
 
         A body that breaks off is yielded as far as it came, before the error.
         """
-        buffer = memoryview(bytearray(chunk_bytes))
-        while True:
-            filled, broken = 0, None
-            try:
-                while filled < chunk_bytes and (count := self.readinto(buffer[filled:])):
-                    filled += count
-            except UnavailableError as error:
-                broken = error
-            if filled:
-                yield bytes(buffer[:filled])
-            if broken is not None:
-                raise broken
-            if filled < chunk_bytes:
-                return
+        while data := self._read(chunk_bytes):
+            yield data
 
     def close(self) -> None:
         """Let the connection go; it is kept for the next request if the body was read to its end."""
         self._answer.close()
+
+    def _read(self, most_bytes: int) -> bytes:
+        try:
+            data = self._answer.read(most_bytes)
+        except (OSError, HTTPError) as error:
+            raise self._broken(f"{type(error).__name__}: {error}") from error
+        self.received_bytes += len(data)
+        return data
 
     def _broken(self, problem: str) -> UnavailableError:
         of_length = f" of {self.length}" if self.length is not None else ""

@@ -77,7 +77,7 @@ _BUCKET = msgspec.json.Decoder(_Bucket, strict=False)
 _PERMISSIONS = msgspec.json.Decoder(_Permissions)
 
 
-def decode_object(body: bytes | bytearray) -> StoredObject:
+def decode_object(body: bytes) -> StoredObject:
     """Read one object's metadata. Raises ValueError if it is none."""
     item = _OBJECT.decode(body)
     row = Row(
@@ -93,7 +93,7 @@ def decode_object(body: bytes | bytearray) -> StoredObject:
     return StoredObject(row=row, metadata=item.metadata)
 
 
-def decode_bucket(body: bytes | bytearray) -> BucketInfo:
+def decode_bucket(body: bytes) -> BucketInfo:
     """Read a bucket's settings. Raises ValueError if they are none."""
     item = _BUCKET.decode(body)
     return BucketInfo(
@@ -111,6 +111,6 @@ def decode_bucket(body: bytes | bytearray) -> BucketInfo:
     )
 
 
-def decode_permissions(body: bytes | bytearray) -> frozenset[str]:
+def decode_permissions(body: bytes) -> frozenset[str]:
     """Read the answer of testPermissions."""
     return frozenset(_PERMISSIONS.decode(body).permissions)

@@ -25,11 +25,11 @@ from urllib3.exceptions import ClosedPoolError, HTTPError
 from airflow_dataflux.core.config import StoreConfig
 from airflow_dataflux.core.errors import StoreError
 from airflow_dataflux.core.gcs.connections import connect
-from airflow_dataflux.core.gcs.exchange import Answer, BrokenAnswerError, NotConnectedError
+from airflow_dataflux.core.gcs.exchange import Answer, NotConnectedError
 from airflow_dataflux.core.gcs.operations import Call, Operation
 from airflow_dataflux.core.gcs.pacing import Budgets
 from airflow_dataflux.core.gcs.refusals import connection_error, error_of, read_refusal, unreadable_error
-from airflow_dataflux.core.gcs.requesthead import RequestHeads
+from airflow_dataflux.core.gcs.requestheaders import RequestHeaders
 from airflow_dataflux.core.gcs.retry import Attempts, FailureKind, RetryPolicy, retry_after_s
 from airflow_dataflux.core.gcs.stall import StallLimit
 from airflow_dataflux.core.gcs.store import RequestCounts
@@ -39,8 +39,6 @@ from airflow_dataflux.core.runtime.tokens import TokenSource
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-Buffer = bytes | bytearray
 
 _CONNECT_TIMEOUT_S = 10.0
 _SLOW_TIMEOUT_S = 60.0
@@ -66,7 +64,7 @@ class Transport:
         self.policy = access.policy
         self._budgets = access.budgets
         self._counter = _Counter()
-        self._heads = RequestHeads(config, access.tokens)
+        self._headers = RequestHeaders(config, access.tokens)
         self._stalls = {
             "list objects": StallLimit(least_s=2.0),
             "read metadata": StallLimit(least_s=2.0),
@@ -74,7 +72,7 @@ class Transport:
             "read": StallLimit(least_s=5.0),
         }
 
-    def send(self, call: Call, decode: Callable[[Buffer], T]) -> T:
+    def send(self, call: Call, decode: Callable[[bytes], T]) -> T:
         """Send `call` until it is answered, and return its decoded body.
 
         `decode` raises ValueError for a body that it cannot read, which counts as an answer that was lost.
@@ -83,7 +81,7 @@ class Transport:
             call, lambda attempt: self._whole_answer(call, attempt, lambda body, _headers: decode(body))
         )
 
-    def send_for_headers(self, call: Call, decode: Callable[[Buffer, Mapping[str, str]], T]) -> T:
+    def send_for_headers(self, call: Call, decode: Callable[[bytes, Mapping[str, str]], T]) -> T:
         """Do as `send`, for a body that cannot be read without its headers."""
         return self._repeat(call, lambda attempt: self._whole_answer(call, attempt, decode))
 
@@ -116,7 +114,7 @@ class Transport:
             outcome = attempt_once(attempts.count)
             if not isinstance(outcome, _Failure):
                 return outcome
-            if outcome.status == 401 and not token_renewed and self._heads.renew(outcome.token):
+            if outcome.status == 401 and not token_renewed and self._headers.renew(outcome.token):
                 token_renewed = True
                 delay_s: float | None = 0.0
             else:
@@ -135,14 +133,14 @@ class Transport:
             self._counter.retried(throttled=outcome.status == 429)
             attempts.wait(delay_s, self.cancel)
 
-    def _whole_answer(self, call: Call, attempt: int, decode: Callable[[Buffer, Mapping[str, str]], T]) -> T | _Failure:
+    def _whole_answer(self, call: Call, attempt: int, decode: Callable[[bytes, Mapping[str, str]], T]) -> T | _Failure:
         began_at = time.monotonic()
         answer = self._answer(call, attempt)
         if isinstance(answer, _Failure):
             return answer
         try:
             body = answer.whole()
-        except (OSError, BrokenAnswerError) as cause:
+        except (OSError, HTTPError) as cause:
             return _lost(call, cause)
         finally:
             answer.close()
@@ -161,13 +159,16 @@ class Transport:
         """Send once. Return the answer, its body unread, if it is a success."""
         operation = call.operation
         budget = self._budgets.of(operation.budget)
-        head, token = self._heads.of(call)
+        headers, token = self._headers.of(call)
         stall = self._stalls.get(operation.name)
         sent_at = budget.acquire(call.weight, self.cancel)
         self._counter.sent(operation, call.weight)
         try:
             answer = self._exchanger.exchange(
-                (head, *call.body),
+                call.method,
+                call.target,
+                headers=headers,
+                body=call.body,
                 connect_timeout_s=_CONNECT_TIMEOUT_S,
                 read_timeout_s=stall.limit_s(attempt) if stall else _SLOW_TIMEOUT_S,
             )
@@ -175,10 +176,10 @@ class Transport:
                 budget.accepted(call.weight)
                 return answer
             try:
-                body = bytes(answer.whole())
+                body = answer.whole()
             finally:
                 answer.close()
-        except (OSError, HTTPError, BrokenAnswerError) as cause:
+        except (OSError, HTTPError) as cause:
             return _lost(call, cause)
         status, refusal = answer.status, read_refusal(answer.status, body)
         if status in (429, 503):

@@ -1,4 +1,4 @@
-"""The head of every request, among it the access token.
+"""The headers of every request, among them the access token.
 
 Guarantees: no token goes over plain HTTP to another machine, and none at all while STORAGE_EMULATOR_HOST is set.
 Thread-safe.
@@ -18,13 +18,18 @@ from airflow_dataflux.core.runtime.tokens import CachedTokens, TokenSource
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
-class RequestHeads:
-    """Writes the heads of requests to one endpoint."""
+class RequestHeaders:
+    """Makes the headers of requests to one endpoint."""
 
     def __init__(self, config: StoreConfig, tokens: TokenSource) -> None:
         address = urlsplit(config.endpoint)
         agent = config.user_agent if "/" in config.user_agent else f"{config.user_agent}/{__version__}"
-        self._common = f"Host: {address.netloc.rpartition('@')[2]}\r\nUser-Agent: {agent}\r\nAccept: */*\r\n"
+        self._common = {
+            "User-Agent": agent,
+            "Accept": "*/*",
+            # Pages and metadata uncompressed: inside Google's network bytes cost less than the CPU to unpack them.
+            "Accept-Encoding": "identity",
+        }
         self._endpoint = config.endpoint
         self._private = address.scheme == "https" or address.hostname in _LOOPBACK
         self._source = tokens
@@ -32,23 +37,15 @@ class RequestHeads:
         if not os.environ.get("STORAGE_EMULATOR_HOST"):
             self._tokens = tokens if isinstance(tokens, CachedTokens) else CachedTokens(tokens)
 
-    def of(self, call: Call) -> tuple[bytes, str | None]:
-        """Return the head of a request, and the token in it. Raises AuthenticationError if there is no token."""
-        lines = [f"{call.method} {call.target} HTTP/1.1\r\n", self._common]
-        if "Accept-Encoding" not in call.headers:
-            # Pages and metadata uncompressed: inside Google's network bytes cost less than the CPU to unpack them.
-            lines.append("Accept-Encoding: identity\r\n")
-        if call.method == "POST" and "Content-Length" not in call.headers:
-            lines.append(f"Content-Length: {sum(map(len, call.body))}\r\n")
-        lines += [f"{name}: {value}\r\n" for name, value in call.headers.items()]
+    def of(self, call: Call) -> tuple[dict[str, str], str | None]:
+        """Return the headers of a request, and the token in them. Raises AuthenticationError if there is no token."""
+        headers = {**self._common, **call.headers}
+        if any("\n" in value or "\r" in value for value in call.headers.values()):
+            raise InvalidRequestError(f"A header of the request for {call.resource} holds a line end.")
         token = self._token(call)
         if token is not None:
-            lines.append(f"Authorization: Bearer {token}\r\n")
-        lines.append("\r\n")
-        text = "".join(lines)
-        if text.count("\n") != text.count("\r\n") or text.count("\r\n\r\n") != 1:
-            raise InvalidRequestError(f"A header of the request for {call.resource} holds a line end.")
-        return text.encode("latin-1"), token
+            headers["Authorization"] = f"Bearer {token}"
+        return headers, token
 
     def renew(self, refused: str | None) -> bool:
         """Forget the token that was refused; return whether there can be another."""
