@@ -36,6 +36,11 @@ _POLL_S = 0.5
 _STOP_S = 10.0
 """How long the components may take to end on SIGTERM before they are killed."""
 _FINISHED = frozenset({"success", "failed"})
+_LOG_NOISE = frozenset(
+    {"timestamp", "event", "level", "logger", "filename", "lineno", "ti_id", "dag_id", "run_id", "task_id"}
+    | {"map_index", "try_number"}
+)
+"""Fields of a task's log events that whoever asked for this task's log knows already."""
 _COMPONENTS: Mapping[str, tuple[str, ...]] = {
     # The API server reads the task logs from the same disk, so nobody needs the scheduler's log server.
     "scheduler": ("scheduler", "--skip-serve-logs"),
@@ -215,12 +220,28 @@ class AirflowDeployment:
             body["dag_run_id"] = run_id
         return str(self.request("POST", f"/dags/{dag_id}/dagRuns", body)["dag_run_id"])
 
-    def backfill(self, dag_id: str, *, from_date: str, to_date: str, **options: Any) -> dict[str, Any]:
-        """Create a backfill; `options` are fields of the API, such as `max_active_runs`, `reprocess_behavior`."""
+    def backfill(self, dag_id: str, *, from_date: str, to_date: str, **options: str | int) -> None:
+        """Create a backfill; `options` are those of the command, such as `max_active_runs`, `reprocess_behavior`.
+
+        By the command, because the API refuses to create one on SQLite, and keeps the database locked after that.
+        """
         self.wait_for_dag(dag_id)
         self.unpause(dag_id)
-        body = {"dag_id": dag_id, "from_date": from_date, "to_date": to_date, **options}
-        return self.request("POST", "/backfills", body)
+        more = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+        done = self.command(
+            *("backfill", "create", "--dag-id", dag_id, "--from-date", from_date, "--to-date", to_date), *more
+        )
+        if done.returncode:
+            raise DeploymentError(f"`airflow backfill create` ended with {done.returncode}.", log=_tail(done.stderr))
+
+    def wait_for_backfills(self, dag_id: str, timeout_s: float = 600.0) -> None:
+        """Wait until every backfill of the DAG is completed."""
+
+        def completed() -> bool:
+            found = self.request("GET", f"/backfills?dag_id={dag_id}&limit=100")["backfills"]
+            return all(backfill["completed_at"] for backfill in found)
+
+        self._until(completed, timeout_s, f"complete the backfills of {dag_id}")
 
     def dag_run(self, dag_id: str, run_id: str) -> dict[str, Any]:
         """Return the run as the API describes it."""
@@ -472,7 +493,7 @@ def _tail(text: str, lines: int = 40) -> str:
 def _log_lines(content: Any) -> Iterator[str]:
     for event in content if isinstance(content, list) else [content]:
         if isinstance(event, dict):
-            extras = {k: v for k, v in event.items() if k not in {"timestamp", "event", "level", "logger"}}
+            extras = {name: value for name, value in event.items() if name not in _LOG_NOISE}
             yield f"{event.get('level', '')}: {event.get('event', '')} {extras or ''}".rstrip()
         else:
             yield str(event)

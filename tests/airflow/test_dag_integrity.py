@@ -15,6 +15,8 @@ from dag_runs import AIRFLOW_3, dag_bag
 from airflow_dataflux import ComposeDownloadOperator, FastListOperator, SweepCompositesOperator
 from airflow_dataflux.operators.dataflux import DatafluxOperator
 
+pytestmark = pytest.mark.usefixtures("airflow_database")
+
 OPERATORS = [FastListOperator, ComposeDownloadOperator, SweepCompositesOperator]
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -112,7 +114,7 @@ from airflow.providers.common.compat.sdk import DAG, BaseOperator, Param, task
 BaseOperator, DAG
 before = set(sys.modules)
 from airflow_dataflux import ComposeDownloadOperator, DatafluxHook, FastListOperator, SweepCompositesOperator
-heavy = ("pyarrow", "aiohttp", "fsspec", "google.auth", "google.cloud.storage", "airflow.providers.google", "msgspec.json")
+heavy = ("pyarrow", "aiohttp", "fsspec", "google.auth", "google.cloud.storage", "airflow.providers.google")
 print([name for name in sorted(set(sys.modules) - before) if name.startswith(heavy)])
 """
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from dag_runs import AIRFLOW_3, run_dag
+from dag_runs import AIRFLOW_3, FinishedRun, dag_bag, run_dag
 
 pytestmark = pytest.mark.usefixtures("airflow_database")
 
@@ -51,19 +51,17 @@ def test_the_second_run_of_a_day_downloads_nothing_and_a_repair_one_object(conf:
 
 
 def test_each_day_has_a_directory_of_its_own(conf: dict, gcs_server) -> None:
-    run_dag("stage_training_data", conf, datetime(2026, 3, 4, tzinfo=UTC))
+    run_dag("stage_training_data", conf, datetime(2026, 3, 8, tzinfo=UTC))
     gcs_server.put("pictures", "images/new.jpg", b"tomorrow's")
-    run_dag("stage_training_data", conf, datetime(2026, 3, 5, tzinfo=UTC))
-    assert staged_on(conf, "2026-03-04") == OBJECTS
-    assert staged_on(conf, "2026-03-05") == OBJECTS | {"images/new.jpg": b"tomorrow's"}
+    run_dag("stage_training_data", conf, datetime(2026, 3, 9, tzinfo=UTC))
+    assert staged_on(conf, "2026-03-08") == OBJECTS
+    assert staged_on(conf, "2026-03-09") == OBJECTS | {"images/new.jpg": b"tomorrow's"}
 
 
-def test_the_verification_finds_a_changed_byte(conf: dict, airflow_log) -> None:
-    from dag_runs import dag_bag
-
-    day = datetime(2026, 3, 4, tzinfo=UTC)
+def test_the_verification_finds_a_changed_byte(conf: dict) -> None:
+    day = datetime(2026, 3, 10, tzinfo=UTC)
     manifest = run_dag("stage_training_data", conf, day).xcom("list", "manifest")
-    destination = Path(conf["destination_root"], "2026-03-04")
+    destination = Path(conf["destination_root"], "2026-03-10")
     (destination / "images/0001.jpg").write_bytes(b"\0" * len(OBJECTS["images/0001.jpg"]))
     (destination / "images/0002.jpg").unlink()
     verify = dag_bag().get_dag("stage_training_data").get_task("verify").python_callable
@@ -73,8 +71,6 @@ def test_the_verification_finds_a_changed_byte(conf: dict, airflow_log) -> None:
 
 @pytest.mark.skipif(not AIRFLOW_3, reason="Airflow 2 gives every run a logical date")
 def test_a_run_by_hand_has_no_logical_date_and_counts_for_the_day_it_was_asked_for(conf: dict) -> None:
-    from dag_runs import FinishedRun, dag_bag
-
     asked = datetime(2026, 3, 6, 12, tzinfo=UTC)
     dag = dag_bag().get_dag("stage_training_data")
     run = FinishedRun(dag.test(run_conf=conf, logical_date=None, run_after=asked))
