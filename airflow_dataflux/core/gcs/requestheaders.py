@@ -32,7 +32,6 @@ class RequestHeaders:
         }
         self._endpoint = config.endpoint
         self._private = address.scheme == "https" or address.hostname in _LOOPBACK
-        self._source = tokens
         self._tokens: CachedTokens | None = None
         if not os.environ.get("STORAGE_EMULATOR_HOST"):
             self._tokens = tokens if isinstance(tokens, CachedTokens) else CachedTokens(tokens)
@@ -55,10 +54,6 @@ class RequestHeaders:
         if present is not None and present.value != refused:
             return True  # another thread was refused, too, and has renewed it already
         self._tokens.discard()
-        # A source that caches, too, would hand out the same token again.
-        discard = getattr(self._source, "discard", None)
-        if discard is not None:
-            discard()
         return True
 
     def _token(self, call: Call) -> str | None:

@@ -37,6 +37,7 @@ from airflow_dataflux.core.runtime.protocol import (
     JobDone,
     JobFailed,
     TokenAnswer,
+    TokenRefused,
     TokenWanted,
 )
 from airflow_dataflux.core.runtime.tokens import CachedTokens, Token
@@ -68,6 +69,10 @@ class _TaskLink:
         if answer.error is not None:
             raise answer.error
         return answer.token
+
+    def discard(self) -> None:
+        """Tell the task that its token was refused."""
+        self.post(TokenRefused())
 
     def read(self) -> None:
         """Obey the task until it is gone; then give the job a little time and end the process."""

@@ -31,9 +31,10 @@ from airflow_dataflux.core.runtime.protocol import (
     JobDone,
     JobFailed,
     TokenAnswer,
+    TokenRefused,
     TokenWanted,
 )
-from airflow_dataflux.core.runtime.tokens import TokenSource
+from airflow_dataflux.core.runtime.tokens import CachedTokens, TokenSource
 from airflow_dataflux.core.runtime.wakeup import WakeUp
 
 logger = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ _ALLOCATOR = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "2"}
 def run_in_engine(job: Job, *, tokens: TokenSource, cancel: CancelToken, on_event: Callable[[object], None]) -> Any:
     """Run `job` in an engine process. See `run_job`, which this implements."""
     cancel.raise_if_cancelled()
+    source = CachedTokens(tokens)
     with _Engine() as engine, WakeUp() as wake, cancel.waking(wake.set):
         engine.send(
             Hello([entry for entry in sys.path if entry], logging.getLogger(PACKAGE_LOGGER).getEffectiveLevel())
@@ -80,7 +82,9 @@ def run_in_engine(job: Job, *, tokens: TokenSource, cancel: CancelToken, on_even
             if isinstance(frame, Event):
                 on_event(frame.event)
             elif isinstance(frame, TokenWanted):
-                engine.send(_answer(tokens))
+                engine.send(_answer(source))
+            elif isinstance(frame, TokenRefused):
+                source.discard()
             else:
                 forward_records(frame)
 

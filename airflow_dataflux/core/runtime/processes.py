@@ -32,12 +32,12 @@ from airflow_dataflux.core.errors import AuthenticationError, DatafluxError
 from airflow_dataflux.core.runtime.cancel import CancelToken
 from airflow_dataflux.core.runtime.logs import RecordHandler, forward_records
 from airflow_dataflux.core.runtime.portable import portable_error
-from airflow_dataflux.core.runtime.tokens import CachedTokens, Token, TokenSource
+from airflow_dataflux.core.runtime.tokens import CachedTokens, Token
 from airflow_dataflux.core.runtime.wakeup import WakeUp
 from airflow_dataflux.core.runtime.workers import WorkerBody, WorkerEnded, WorkerEvent, WorkerMessage
 
 _GRACE_S = 8.0
-"""How long a worker may tidy up after its owner is gone; issue: nothing may run 10 s after a kill."""
+"""How long a worker may tidy up after its owner is gone; nothing may run 10 s after a kill."""
 
 _JOIN_S = 10.0
 """How long `close` waits for a worker before it kills it: longer than the worker's own watchdog."""
@@ -53,6 +53,11 @@ class _Payload:
 @dataclass(frozen=True, slots=True)
 class _TokenWanted:
     """A worker asks for a token."""
+
+
+@dataclass(frozen=True, slots=True)
+class _TokenRefused:
+    """A worker's token was refused: the owner must not hand it out again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +124,10 @@ class _ProcessLink:
             raise answer.error
         return answer.token
 
+    def discard(self) -> None:
+        """Tell the owner that its token was refused."""
+        self.post(_TokenRefused())
+
     def _read(self) -> None:
         """Drain the pipe at all times, so that an owner's send never waits for a busy worker."""
         try:
@@ -166,7 +175,7 @@ class ProcessGroup:
         body: WorkerBody,
         count: int,
         *,
-        tokens: TokenSource,
+        tokens: CachedTokens,
         cancel: CancelToken,
         inherited: list[Connection] | None = None,
     ) -> None:
@@ -275,6 +284,8 @@ class ProcessGroup:
                     found.append(WorkerMessage(worker, frame.message))
                 elif isinstance(frame, _TokenWanted):
                     self._answer(worker)
+                elif isinstance(frame, _TokenRefused):
+                    self._tokens.discard()
                 elif isinstance(frame, _Failed):
                     self._errors[worker] = frame.error
                 else:

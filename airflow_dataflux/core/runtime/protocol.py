@@ -38,6 +38,11 @@ class TokenWanted:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenRefused:
+    """From the engine: the token was answered with 401; a source that caches must not hand it out again."""
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """From the engine: something that the job emitted."""
 

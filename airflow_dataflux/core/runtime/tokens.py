@@ -41,29 +41,42 @@ class AnonymousTokens:
 
 
 class CachedTokens:
-    """Keeps the source's last token until shortly before its end. Thread-safe; one fetch at a time."""
+    """Keeps the source's last token until shortly before its end. Thread-safe; one fetch at a time.
+
+    Caches may be stacked (a worker's on its engine's): the life of a token is told as what is left of it.
+    """
 
     def __init__(self, source: TokenSource) -> None:
         self._source = source
         self._lock = threading.Lock()
         self._token: Token | None = None
+        self._ends_at: float | None = None
         self._fresh_until: float | None = 0.0
 
     def fetch(self) -> Token | None:
         """Return the cached token, or a new one."""
         with self._lock:
             if self._fresh_until is not None and time.monotonic() >= self._fresh_until:
-                self._token = self._source.fetch()
-                valid_for_s = self._token.valid_for_s if self._token else None
-                self._fresh_until = (
-                    None
-                    if valid_for_s is None
-                    # A token shorter than the margin is used for half its life rather than never.
-                    else time.monotonic() + max(valid_for_s - _REFRESH_BEFORE_END_S, valid_for_s / 2)
-                )
-            return self._token
+                self._renew()
+            if self._token is None or self._ends_at is None:
+                return self._token
+            return Token(value=self._token.value, valid_for_s=max(0.0, self._ends_at - time.monotonic()))
 
     def discard(self) -> None:
-        """Forget the cached token, because a request was answered with 401."""
+        """Forget the cached token, here and at the source, because a request was answered with 401."""
         with self._lock:
             self._fresh_until = 0.0
+            discard = getattr(self._source, "discard", None)
+            if discard is not None:
+                discard()
+
+    def _renew(self) -> None:
+        self._token = self._source.fetch()
+        valid_for_s = self._token.valid_for_s if self._token else None
+        if valid_for_s is None:
+            self._ends_at = self._fresh_until = None
+            return
+        now = time.monotonic()
+        self._ends_at = now + valid_for_s
+        # A token shorter than the margin is used for half its life rather than never.
+        self._fresh_until = now + max(valid_for_s - _REFRESH_BEFORE_END_S, valid_for_s / 2)

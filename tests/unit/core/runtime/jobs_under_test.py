@@ -47,6 +47,15 @@ def report_token(link: WorkerLink) -> None:
     link.receive()
 
 
+def report_token_after_refusal(link: WorkerLink) -> None:
+    link.receive()
+    link.tokens.fetch()
+    link.tokens.discard()
+    token = link.tokens.fetch()
+    link.send(None if token is None else token.value)
+    link.receive()
+
+
 def tokens_of_workers(context: JobContext, _payload: None) -> list[str | None]:
     for worker in range(context.workers.count):
         context.workers.send(worker, "go")

@@ -201,3 +201,24 @@ def test_cached_tokens_ask_again_shortly_before_the_end_and_after_a_discard(monk
     assert tokens.fetch().value == "token-2"
     tokens.discard()
     assert tokens.fetch().value == "token-3"
+
+
+def test_stacked_caches_tell_what_is_left_of_a_tokens_life(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    source = CountingTokens(valid_for_s=1000)
+    engine = CachedTokens(source)
+    assert engine.fetch().valid_for_s == 1000
+    now += 600
+    worker = CachedTokens(engine)
+    assert worker.fetch() == Token(value="token-1", valid_for_s=400)
+    now += 345
+    assert worker.fetch().value == "token-2"
+    worker.discard()
+    assert worker.fetch().value == "token-3"
+
+
+def test_a_token_that_a_worker_found_refused_is_not_handed_out_again() -> None:
+    source = CountingTokens(valid_for_s=3600)
+    found = run(jobs.tokens_of_workers, jobs.report_token_after_refusal, workers=1, tokens=source)
+    assert found == ["token-2"]
