@@ -2,7 +2,7 @@
 
 Runs wherever `run_job` puts it: in the engine with worker processes, or in this process with threads.
 
-Guarantees: returns only what the ledger has proven, or hands over what was left when its page limit was reached; a
+Guarantees: returns only what the ledger has proven, or hands over what is left when it was told to; a
 worker that dies is replaced and its unfinished ranges are listed again; the first failure ends the job as that error.
 What a job that fails has written is deleted by the caller, after all workers have ended.
 """
@@ -46,6 +46,21 @@ PROGRESS_EVERY_S = 3.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HandOver:
+    """When a job stops and hands over what is left.
+
+    Attributes:
+        after_pages: not before so many pages are listed.
+        remaining_pages: if more than this is expected to be left.
+        unknown_after_pages: if nobody can tell how much is left, after so many pages.
+    """
+
+    after_pages: int
+    remaining_pages: int
+    unknown_after_pages: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ListingPlan:
     """What a listing job has to do.
 
@@ -59,7 +74,7 @@ class ListingPlan:
         first_range_id: ids below were given already.
         examples: names known already.
         listed, inline_bytes: what was listed before this job.
-        page_limit: hand over what is left after so many pages, if it is much; None: list everything.
+        hand_over: when to stop and hand over what is left; None: list everything.
     """
 
     request: ListRequest
@@ -73,7 +88,7 @@ class ListingPlan:
     examples: tuple[str, ...] = ()
     listed: int = 0
     inline_bytes: int = 0
-    page_limit: int | None = None
+    hand_over: HandOver | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,11 +255,11 @@ class _Owner:
             check_inline_bytes(self._plan.inline_bytes + self._inline_bytes)
 
     def _hand_over_if_large(self) -> None:
-        limit = self._plan.page_limit
-        if limit is None or self._halted or self._scheduler.totals.pages < limit:
+        when, listed = self._plan.hand_over, self._scheduler.totals.pages
+        if when is None or self._halted or listed < when.after_pages:
             return
         remaining = self._scheduler.remaining_pages()
-        if remaining is None or remaining > limit:
+        if listed >= when.unknown_after_pages if remaining is None else remaining > when.remaining_pages:
             self._halted = True
             self._carry_out(self._scheduler.halt())
 

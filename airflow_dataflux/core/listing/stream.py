@@ -136,4 +136,4 @@ def _text_bytes(names: pa.StringArray) -> int:
     if len(names) == 0:
         return 0
     offsets = memoryview(names.buffers()[1]).cast("i")
-    return offsets[names.offset + len(names)] - offsets[names.offset]
+    return int(offsets[names.offset + len(names)] - offsets[names.offset])
