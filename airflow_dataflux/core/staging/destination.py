@@ -28,6 +28,7 @@ from airflow_dataflux.core.errors import DestinationError
 from airflow_dataflux.core.runtime.cancel import CancelToken
 from airflow_dataflux.core.staging.localfile import Branches, DestinationTree
 from airflow_dataflux.core.staging.localpath import OWN_DIRECTORY
+from airflow_dataflux.core.staging.receipt import receipt_names
 
 _LOCK_PATIENCE_S = 12.0
 """A killed task's engine may live this long (its own grace is shorter) while the next try already waits."""
@@ -89,7 +90,7 @@ class Workspace:
         place: what was opened.
         root: directory in which files are built now.
         new_tree: it is published as a whole.
-        found_empty: nothing was in it before.
+        found_empty: nothing of a staging was in it before.
         tree: the open directory.
         stale: record of a killed attempt of this scope, if there is one.
     """
@@ -106,6 +107,8 @@ class Workspace:
         return self
 
     def __exit__(self, *_exc: object) -> None:
+        if self.new_tree and _is_empty(self.tree):
+            self._remove_fruitless()
         self.tree.close()
         os.close(self._lock_fd)  # and with it the lock
 
@@ -129,6 +132,11 @@ class Workspace:
                 "Something else made it meanwhile; remove it and run again, nothing is fetched twice.",
                 path=self.place.destination,
             ) from error
+
+    def _remove_fruitless(self) -> None:
+        """Remove a partial tree in which nothing was put, unless it was published or has a record."""
+        if _is_at(self.tree.root_fd, self.place.partial) and _read_record(self._lock_fd) is None:
+            shutil.rmtree(self.place.partial, ignore_errors=True)
 
     def _write_record(self, data: bytes) -> None:
         os.pwrite(self._lock_fd, data, 0)
@@ -164,40 +172,53 @@ def open_workspace(place: Place, cancel: CancelToken) -> Workspace:
     while True:
         new_tree = not place.scope and not os.path.lexists(place.destination)
         root = place.partial if new_tree else place.destination
-        found_empty = _make_directory(root)
         tree = _open_tree(root, place.scope)
+        if tree is None:
+            continue  # published or removed between two system calls: look again
         lock_fd = -1
         try:
             lock_fd = _open_lock(tree, place.scope)
             _wait_for_lock(lock_fd, root, deadline, cancel)
-            if _is_at(tree.root_fd, root):
+            found_empty = _is_empty(tree)
+            published_meanwhile = new_tree and os.path.lexists(place.destination)
+            if not published_meanwhile and _is_at(tree.root_fd, root):
                 tree.remove_stale(place.scope)
                 return Workspace(place, root, new_tree, found_empty, tree, lock_fd, _read_record(lock_fd))
+            if published_meanwhile and found_empty and _is_at(tree.root_fd, root):
+                shutil.rmtree(root, ignore_errors=True)
         except BaseException:
             tree.close()
             if lock_fd >= 0:
                 os.close(lock_fd)
             raise
-        # While this one waited, the other published the tree that both began: look again.
+        # 1. This one saw no destination. 2. Another one published it. 3. This one made, or waited for, a directory
+        # that is the published one now, or that nobody needs any more. So: look again.
         tree.close()
         os.close(lock_fd)
 
 
-def _make_directory(path: str) -> bool:
-    """Make a directory and those above it; return whether there is nothing in it."""
+def _open_tree(root: str, scope: str) -> DestinationTree | None:
+    """Make and open a directory; None if it went away while that was done."""
     try:
-        os.makedirs(path, exist_ok=True)
-        with os.scandir(path) as entries:
-            return next(entries, None) is None
+        os.makedirs(root, exist_ok=True)
     except OSError as error:
-        raise DestinationError(f"The directory {path} cannot be made: {error.strerror}.", path=path) from error
-
-
-def _open_tree(root: str, scope: str) -> DestinationTree:
+        if isinstance(error, FileExistsError) and not os.path.lexists(root):
+            return None  # it existed at one system call and not at the next
+        raise DestinationError(f"The directory {root} cannot be made: {error.strerror}.", path=root) from error
     try:
         return DestinationTree(root, scope)
+    except FileNotFoundError:
+        return None
     except OSError as error:
         raise DestinationError(f"{root} cannot be written to: {error.strerror}.", path=root) from error
+
+
+def _is_empty(tree: DestinationTree) -> bool:
+    """Return whether there is nothing but our own directory, and no receipt in that."""
+    if os.listdir(tree.root_fd) != [OWN_DIRECTORY]:
+        return False
+    with Branches(tree) as branches:
+        return not receipt_names(branches.directory(OWN_DIRECTORY))
 
 
 def _open_lock(tree: DestinationTree, scope: str) -> int:

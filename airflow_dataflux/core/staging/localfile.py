@@ -118,33 +118,52 @@ class DestinationTree:
 
 
 class Branches:
-    """The directories that one batch works in, opened once each. One thread, in a `with` block."""
+    """The way from the root to the directory that a batch works in. One thread, in a `with` block.
+
+    Only the directories above the last path stay open: a batch of 32 objects in 32 deep directories, times the
+    threads of a worker, would use up its file descriptors. Objects come sorted, so little is opened twice.
+    """
 
     def __init__(self, tree: DestinationTree) -> None:
         self._tree = tree
-        self._open: dict[str, int] = {"": tree.root_fd}
+        self._path = ""
+        self._segments: list[str] = []
+        self._descriptors: list[int] = []
 
     def __enter__(self) -> Branches:
         return self
 
     def __exit__(self, *_exc: object) -> None:
-        for path, descriptor in self._open.items():
-            if path:
-                os.close(descriptor)
-        self._open.clear()
+        self._leave(0)
 
     def directory(self, path: str) -> int:
-        """Return a descriptor of a directory below the root, made if it is not there. It is closed with this object."""
-        descriptor = self._open.get(path)
-        if descriptor is None:
-            above, _, segment = path.rpartition("/")
-            above_fd = self.directory(above)
-            try:
-                descriptor = _open_or_make(segment, above_fd)
-            except OSError as error:
-                raise self._tree.failed(error, path) from error
-            self._open[path] = descriptor
-        return descriptor
+        """Return a descriptor of a directory below the root, made if it is not there; valid until the next call."""
+        if path != self._path:
+            segments = path.split("/") if path else []
+            same = 0
+            for mine, wanted in zip(self._segments, segments, strict=False):
+                if mine != wanted:
+                    break
+                same += 1
+            self._leave(same)
+            for segment in segments[same:]:
+                try:
+                    self._descriptors.append(_open_or_make(segment, self._last()))
+                except OSError as error:
+                    raise self._tree.failed(error, path) from error
+                self._segments.append(segment)
+                self._path = "/".join(self._segments)
+        return self._last()
+
+    def _last(self) -> int:
+        return self._descriptors[-1] if self._descriptors else self._tree.root_fd
+
+    def _leave(self, depth: int) -> None:
+        for descriptor in self._descriptors[depth:]:
+            os.close(descriptor)
+        del self._descriptors[depth:]
+        del self._segments[depth:]
+        self._path = "/".join(self._segments)
 
     def write(self, path: str, data: bytes) -> Placed:
         """Put a file with this content at `path`, in one step."""
@@ -153,7 +172,10 @@ class Branches:
             return file.publish()
 
     def begin(self, path: str, size: int = 0) -> PendingFile:
-        """Open a file that appears at `path` only when it is published; `size` bytes are reserved for it."""
+        """Open a file that appears at `path` only when it is published; `size` bytes are reserved for it.
+
+        Publish or close it before the next call of this object.
+        """
         above, _, name = path.rpartition("/")
         return PendingFile(self._tree, self.directory(above), name, path, size)
 

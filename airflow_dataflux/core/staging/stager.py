@@ -121,6 +121,7 @@ def stage(
     """
     cancel = cancel or CancelToken()
     emit = on_progress or (lambda _progress: None)
+    request = replace(request, destination=os.path.normpath(request.destination))
     accounts = Accounts(manifest, request, started=time.monotonic())
     known = unchanged_since(manifest, request, accounts)
     if known is not None:

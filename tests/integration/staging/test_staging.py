@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from dataclasses import replace
 from pathlib import Path
 
@@ -159,6 +160,26 @@ def test_shards_staged_into_one_destination_make_one_tree_and_do_not_disturb_eac
     whole = site.stage(site.manifest("third"))
     assert whole.downloaded == 0
     assert [path.name for path in (site.destination / ".dataflux").glob("receipt*.json")] == ["receipt.json"]
+
+
+def test_a_slash_at_the_end_of_the_destination_changes_nothing(site: Site) -> None:
+    site.put_numbered(5)
+    manifest = site.manifest()
+    receipt = site.stage(manifest, destination=f"{site.destination}//")
+    assert receipt.destination == str(site.destination)
+    assert site.stage(manifest).reused == 5
+    assert sorted(path.name for path in site.disk.iterdir()) == ["manifest", "staged"]
+
+
+def test_objects_in_a_directory_each_do_not_use_up_the_file_descriptors(site: Site) -> None:
+    site.put({f"{n % 7}/{n:04}/deep/er/{n}.bin": content(n, 100) for n in range(1600)})
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (900, hard))
+    try:
+        site.stage(site.manifest(), strategy="compose")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    site.check_tree()
 
 
 def test_strip_prefix_shortens_paths(site: Site) -> None:
@@ -320,7 +341,7 @@ def test_a_missing_bucket_is_an_error_before_anything_moves(site: Site, isolated
     site.server.reset()
     with pytest.raises(BucketNotFoundError, match=BUCKET):
         site.stage(manifest, isolated=isolated)
-    assert not site.destination.exists()
+    assert [path.name for path in site.disk.iterdir()] == ["manifest"]
 
 
 def test_a_missing_right_to_read_is_an_error_before_anything_moves(site: Site) -> None:

@@ -149,6 +149,16 @@ def test_no_descriptor_stays_open(tree: DestinationTree) -> None:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+def test_a_batch_in_many_deep_directories_holds_only_one_way_open(tree: DestinationTree) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    with Branches(tree) as branches:
+        for number in range(100):
+            branches.write(f"d{number:03}/e/f/g.bin", b"x")
+            assert len(os.listdir("/proc/self/fd")) == before + 3
+        branches.write("top.bin", b"x")
+    assert len(files_below(tree)) == 101
+
+
 def test_temporary_files_of_a_killed_staging_are_removed_by_its_own_scope_only(tmp_path: Path) -> None:
     first, second = DestinationTree(str(tmp_path), "00000-of-00002"), DestinationTree(str(tmp_path), "00001-of-00002")
     directory = tmp_path / ".dataflux/unfinished"
