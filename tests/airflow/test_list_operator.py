@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -133,3 +134,29 @@ def test_a_listing_too_large_for_xcom_fails_early_and_names_the_parameter(gcs_se
     run = run_dag("list_only", {"bucket": "large"})
     assert "manifest_uri" in failure(run, "list", airflow_log)
     assert gcs_server.requests().operations["list"] < 100  # of 200 pages
+
+
+@pytest.mark.slow
+def test_a_million_objects_are_listed_exactly_however_many_streams_there_are(gcs_server, tmp_path: Path) -> None:
+    gcs_server.create_bucket("million")
+    gcs_server.synthesize("million", count=1_000_000, style="unicode")
+    gcs_server.create_bucket("manifests")
+    here, there = (tmp_path / "manifest").as_uri(), "gs://manifests/million"
+    alone = {"bucket": "million", "manifest_uri": here, "workers": "1", "streams": "1"}
+    together = {"bucket": "million", "manifest_uri": there, "workers": "2", "streams": "64"}
+    references = [run_dag("list_only", conf).xcom("list") for conf in (alone, together)]
+    expected = gcs_server.listing("million")
+    for reference in references:
+        assert len(json.dumps(reference)) < 4096
+        names, versions, previous, count = hashlib.sha256(), hashlib.sha256(), b"", 0
+        for batch in Manifest.from_reference(reference).batches():
+            for name, generation in zip(batch["name"].to_pylist(), batch["generation"].to_pylist(), strict=True):
+                encoded = name.encode()
+                assert previous < encoded, "sorted by UTF-8 bytes, and unique"
+                previous = encoded
+                names.update(encoded + b"\n")
+                versions.update(encoded + f"\n{generation}\n".encode())
+                count += 1
+        assert count == reference["object_count"] == expected.count == 1_000_000
+        assert (names.hexdigest(), versions.hexdigest()) == (expected.names_sha256, expected.versions_sha256)
+    assert references[0]["fingerprint"] == references[1]["fingerprint"]
