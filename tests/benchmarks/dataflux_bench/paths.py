@@ -1,0 +1,22 @@
+"""Where the checkout is, and the environment of every process that the benchmark starts."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+HARNESS = Path(__file__).resolve().parents[1]
+CHECKOUT = HARNESS.parents[1]
+RESULTS = CHECKOUT / "docs" / "performance"
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Return this process's environment, with the checkout and the harness importable and nothing odd in it."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name.lower() not in ("http_proxy", "https_proxy", "all_proxy", "pythonpath", "storage_emulator_host")
+        and not name.startswith("GOOGLE_")
+    }
+    path = os.pathsep.join([str(CHECKOUT), str(HARNESS)])
+    return {**kept, "PYTHONPATH": path, "NO_PROXY": "127.0.0.1,localhost", **more}
