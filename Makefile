@@ -13,6 +13,8 @@ AIRFLOW2 := .venv-airflow2
 RUN := $(CURDIR)/$(AIRFLOW3)/bin/python
 TESTS ?= tests
 
+include tests/benchmarks/bench.mk
+
 .PHONY: help demo ui test lint format clean airflow3 airflow2
 .DEFAULT_GOAL := help
 
