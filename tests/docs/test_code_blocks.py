@@ -19,7 +19,7 @@ PYTHON = [block for block in ALL_BLOCKS if block.language == "python"]
 SHELL = [block for block in ALL_BLOCKS if block.language == "bash"]
 DAG_FILES = [block for block in PYTHON if block.file and block.file.startswith("dags/")]
 PAGES_THAT_RUN = sorted({block.page for block in PYTHON if block.runs})
-LANGUAGES = {"python", "bash", "text", "json", "toml", "yaml", "ini"}
+LANGUAGES = {"", "python", "bash", "text", "json", "toml", "yaml", "ini"}
 
 
 def test_every_block_says_what_it_is() -> None:
