@@ -19,7 +19,7 @@ include tests/benchmarks/bench.mk
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@grep -hE '^[a-z0-9]+:.*## ' Makefile | sed -E 's/^([a-z0-9]+):.*## /  make \1\t/' | expand -t 16
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 22
 
 demo: airflow3 ## list and stage this environment's own packages on a real Airflow 3.3, and check every byte
 	@$(RUN) tests/demo demo
@@ -45,11 +45,11 @@ format: airflow3 ## repair style and format where it can be done by itself
 
 clean: ## remove the environments, the demo's files and every cache
 	@echo "Removing environments, the demo's files and caches"
-	@rm -rf .venv .venv-airflow2 .demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf .venv .venv-airflow2 .venv-bench .demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-airflow3: ## only make the environment, .venv
+airflow3: ## only make the environment with Airflow 3.3, .venv
 	@$(PYTHON) .ci/environment.py $(AIRFLOW3) .ci/constraints-airflow3.txt dev
 
-airflow2:
+airflow2: ## only make the environment with Airflow 2.11, .venv-airflow2
 	@$(PYTHON) .ci/environment.py $(AIRFLOW2) .ci/constraints-airflow2.txt test
