@@ -1,6 +1,6 @@
-"""Composite or direct read: what `auto` decides, and from what (pure).
+"""Composite or direct read: what `auto` decides before it knows anything of this run (pure).
 
-Two questions with a number each:
+`ways.py` corrects it group by group, by what was measured since. Two questions with a number each:
 - *Is this object small enough?* A composed object saves a round trip, and where the bucket keeps deleted objects its
   bytes are paid for all that time. The break-even size follows from the prices and from what a second is worth.
 - *Are there enough of them?* A handful of objects is read sooner than a composite is made.
@@ -23,7 +23,7 @@ read's round trip, so what composing saves becomes small against the bytes thems
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Latencies:
-    """Seconds that requests take; the defaults are those that issue 4 models Cloud Storage with.
+    """Seconds that requests take, as far as that is known before the first one: those of a near bucket.
 
     Attributes:
         read_s: to the first byte of a read.

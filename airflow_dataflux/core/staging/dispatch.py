@@ -103,7 +103,7 @@ class Dispatcher:
         setup: Setup,
         *,
         cancel: CancelToken,
-        on_outcome: Callable[[Outcome], None],
+        on_outcome: Callable[[Batch, Outcome], None],
         on_pause: Callable[[], float],
     ) -> None:
         """Set up.
@@ -219,7 +219,7 @@ class Dispatcher:
             self.totals.add(out.batch, message.outcome)
             if message.outcome.fell_back in (THROTTLED, NOT_ALLOWED):
                 self.stop_composing = message.outcome.fell_back
-            self._on_outcome(message.outcome)
+            self._on_outcome(out.batch, message.outcome)
         elif isinstance(message, BatchFailed):
             raise message.error
         elif isinstance(message, WorkerFinished):

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from airflow_dataflux.core.config import DEFAULT_MAX_COMPOSITE_BYTES
 from airflow_dataflux.core.gcs.store import MAX_COMPONENTS
+from airflow_dataflux.core.staging.ways import FASTER_DIRECTLY, PROBED, Ways
 
 COLD_CLASSES = frozenset({"NEARLINE", "COLDLINE", "ARCHIVE"})
 """A composite inherits them, and with them a fee for early deletion."""
@@ -107,8 +108,10 @@ class _Open:
 class Planner:
     """Give it rows, take batches, then `finish`. `reasons` counts why objects are read directly."""
 
-    def __init__(self, rules: PlanRules) -> None:
+    def __init__(self, rules: PlanRules, ways: Ways | None = None) -> None:
+        """`ways` chooses for each group whether it is composed; None composes all."""
         self._rules = rules
+        self._ways = ways
         self._composites: dict[str, _Open] = {}
         self._direct = _Open()
         self._local = _Open()
@@ -153,11 +156,8 @@ class Planner:
     def finish(self) -> Iterator[Batch]:
         """Yield the batches that are still open. An object alone in its group is read directly."""
         for storage_class, group in self._composites.items():
-            if len(group.objects) > 1:
-                yield self._close(group, BatchKind.COMPOSITE, storage_class)
-            elif group.objects:
-                self.reasons["alone in its group"] += 1
-                yield from self._place_direct(group.objects[0], storage_class)
+            if group.objects:
+                yield from self._close_group(group, storage_class)
         self._composites.clear()
         if self._direct.objects:
             yield self._close(self._direct, BatchKind.DIRECT, "")
@@ -183,6 +183,9 @@ class Planner:
             yield from self._close_group(group, storage_class)
 
     def _close_group(self, group: _Open, storage_class: str) -> Iterator[Batch]:
+        yield from self._go_another_way(group, storage_class)
+        if not group.objects:
+            return
         if len(group.objects) > 1:
             yield self._close(group, BatchKind.COMPOSITE, storage_class)
             return
@@ -191,6 +194,22 @@ class Planner:
         item = group.objects[0]
         group.objects, group.total_bytes = [], 0
         yield from self._place_direct(item, storage_class)
+
+    def _go_another_way(self, group: _Open, storage_class: str) -> Iterator[Batch]:
+        """Take those objects from the front of a group that are better read directly."""
+        if self._ways is None or len(group.objects) == 1:
+            return
+        count = self._ways.read_directly([item[2] for item in group.objects])
+        if not count:
+            return
+        taken, left = group.objects[:count], group.objects[count:]
+        group.objects, group.total_bytes = left, sum(item[2] for item in left)
+        self.reasons[PROBED if left else FASTER_DIRECTLY] += count
+        if left:  # what is measured must not wait for company
+            yield self._close(_Open(taken), BatchKind.DIRECT, storage_class)
+        else:
+            for item in taken:
+                yield from self._place_direct(item, storage_class)
 
     def _place_direct(self, item: _Object, storage_class: str) -> Iterator[Batch]:
         if item[2] > self._rules.ranged_bytes:

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from airflow_dataflux.core.config import StageRequest
 from airflow_dataflux.core.manifest import Manifest
 from airflow_dataflux.core.staging.choice import Circumstances, composing_is_faster, largest_composed_object
-from airflow_dataflux.core.staging.plan import DIRECT_BATCH_OBJECTS, Batch, Planner, PlanRules
+from airflow_dataflux.core.staging.plan import DIRECT_BATCH_OBJECTS, Batch, BatchKind, Planner, PlanRules
 from airflow_dataflux.core.staging.preflight import BucketFindings
 from airflow_dataflux.core.staging.survey import ObjectStates, Survey
+from airflow_dataflux.core.staging.transfer import Outcome
+from airflow_dataflux.core.staging.ways import Ways
 
 DEFAULT_IN_FLIGHT = 96
 """Requests in flight in all: at the modelled latencies, 96 composites fetch 11,000 objects a second, below Cloud
@@ -27,6 +29,7 @@ class FetchPlan:
 
     Attributes:
         rules: the planner's.
+        ways: chooses for each group that may be composed; None where the strategy leaves no choice.
         in_flight: requests in flight in all.
         line: the decision, for the log and the receipt.
         reasons: why objects are read directly; filled while batches are taken.
@@ -35,6 +38,7 @@ class FetchPlan:
     manifest: Manifest
     states: ObjectStates
     rules: PlanRules
+    ways: Ways | None
     in_flight: int
     line: str
     reasons: Counter[str]
@@ -44,7 +48,7 @@ class FetchPlan:
 
         `stop_composing` returns a reason from the moment on at which no more composites should be planned.
         """
-        planner = Planner(self.rules)
+        planner = Planner(self.rules, self.ways)
         self.reasons = planner.reasons
         first, composing = 0, self.rules.compose
         for rows in self.manifest.batches():
@@ -56,6 +60,12 @@ class FetchPlan:
                     yield from planner.stop_composing(reason)
             first += rows.num_rows
         yield from planner.finish()
+
+    def learn(self, batch: Batch, outcome: Outcome) -> None:
+        """Take from a batch that came back how long its way takes."""
+        composed = batch.kind is BatchKind.COMPOSITE
+        if self.ways is not None and (composed or batch.kind is BatchKind.DIRECT):
+            self.ways.took(batch.sizes, outcome.compose_s + outcome.read_s, composed=composed)
 
 
 def make_plan(
@@ -74,12 +84,15 @@ def make_plan(
         max_object_bytes=max_object_bytes,
         direct_objects=max(1, min(DIRECT_BATCH_OBJECTS, threads_full)),
     )
+    ways = None
+    if compose and request.strategy == "auto":
+        ways = Ways(around, found.sizes.up_to(max_object_bytes or request.max_composite_bytes))
     how = f"composites of objects up to {max_object_bytes or request.max_composite_bytes} bytes" if compose else reason
     line = (
         f"plan: {found.fetch_count} objects ({found.fetch_bytes} bytes) to fetch, {found.reused} reused; strategy "
         f"{request.strategy}: {how}; {in_flight} requests in flight"
     )
-    return FetchPlan(manifest, found.states, rules, in_flight, line, Counter())
+    return FetchPlan(manifest, found.states, rules, ways, in_flight, line, Counter())
 
 
 def _choose(

@@ -52,6 +52,7 @@ from airflow_dataflux.core.staging.destination import (
 from airflow_dataflux.core.staging.dispatch import Dispatcher
 from airflow_dataflux.core.staging.extraneous import missing_in_manifest, remove_files
 from airflow_dataflux.core.staging.localpath import FileSystemTraits
+from airflow_dataflux.core.staging.plan import Batch
 from airflow_dataflux.core.staging.planning import FetchPlan, make_plan
 from airflow_dataflux.core.staging.preflight import (
     BucketFindings,
@@ -65,6 +66,7 @@ from airflow_dataflux.core.staging.receipt import SKIPPED, Receipt, ReceiptFiles
 from airflow_dataflux.core.staging.reuse import EarlierObject, EarlierStaging, earlier_stagings
 from airflow_dataflux.core.staging.states import final_states
 from airflow_dataflux.core.staging.survey import Ground, Survey, survey
+from airflow_dataflux.core.staging.transfer import Outcome
 from airflow_dataflux.core.staging.unchanged import unchanged_since
 from airflow_dataflux.core.staging.worker import Setup, stage_worker
 
@@ -311,6 +313,11 @@ class _Staging:
 
     def _fetch(self, workspace: Workspace, plan: FetchPlan, found: Survey) -> Dispatcher:
         accounts, workers = self._accounts, self._context.workers
+
+        def on_outcome(batch: Batch, outcome: Outcome) -> None:
+            accounts.take(outcome, found.states)
+            plan.learn(batch, outcome)
+
         dispatcher = Dispatcher(
             workers,
             Setup(
@@ -324,7 +331,7 @@ class _Staging:
                 budget_share=1 / max(1, workers.count),
             ),
             cancel=self._context.cancel,
-            on_outcome=lambda outcome: accounts.take(outcome, found.states),
+            on_outcome=on_outcome,
             on_pause=lambda: accounts.pulse(dispatcher, found, self._context.emit),
         )
         with accounts.phase("transfer"):

@@ -23,6 +23,7 @@ from airflow_dataflux.core.errors import (
 from airflow_dataflux.core.runtime.cancel import CancelToken
 from airflow_dataflux.core.staging.destination import Place, open_workspace
 from airflow_dataflux.core.staging.survey import SpaceNeeded
+from airflow_dataflux.core.staging.ways import FASTER_DIRECTLY, PROBED
 
 MIXED = {
     "train/empty.bin": b"",
@@ -498,3 +499,25 @@ def test_every_request_of_a_requester_pays_bucket_names_who_pays(site: Site) -> 
     assert receipt.downloaded == 40
     assert {record.query.get("userProject") for record in site.server.log()} == {"payer"}
     assert any("requester pays: on, billed to payer" in line for line in receipt.preflight)
+
+
+def test_auto_leaves_composing_as_soon_as_it_has_measured_that_reading_directly_is_faster(site: Site) -> None:
+    site.put_numbered(3000, size=300)
+    manifest = site.manifest()
+    site.server.configure(latency_s={"read": 0.002, "compose": 1.5})
+    receipt = site.stage(manifest, strategy="auto", max_in_flight=8)
+    site.check_tree()
+    assert receipt.reasons[FASTER_DIRECTLY] > 1500
+    assert receipt.reasons[PROBED] > 0
+    assert 3 <= receipt.composites < 40
+    assert site.composites() == []
+
+
+def test_auto_keeps_composing_while_that_is_what_it_measures_to_be_faster(site: Site) -> None:
+    site.put_numbered(3000, size=300)
+    manifest = site.manifest()
+    site.server.configure(latency_s={"read": 0.04, "compose": 0.12})
+    receipt = site.stage(manifest, strategy="auto", max_in_flight=16)
+    site.check_tree()
+    assert set(receipt.reasons) == {PROBED}
+    assert receipt.batches["composite"] > 2900

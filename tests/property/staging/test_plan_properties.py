@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
 
@@ -20,6 +21,7 @@ from airflow_dataflux.core.staging.choice import (
 )
 from airflow_dataflux.core.staging.cost import Prices, estimate
 from airflow_dataflux.core.staging.plan import COLD_CLASSES, Batch, BatchKind, Planner, PlanRules
+from airflow_dataflux.core.staging.ways import Ways
 
 CLASSES = st.sampled_from(["STANDARD", "STANDARD", "NEARLINE", "COLDLINE", "ARCHIVE", "REGIONAL"])
 OBJECTS = st.lists(
@@ -42,6 +44,22 @@ RULES = st.builds(
 Spec = tuple[int, str, str | None, bool]
 
 
+class AnyWays(Ways):
+    """Chooses what the test drew, over and over."""
+
+    def __init__(self, drawn: list[int]) -> None:
+        super().__init__(Circumstances(in_flight=1), 0)
+        self._drawn = drawn
+        self._asked = 0
+
+    def read_directly(self, sizes: Sequence[int]) -> int:
+        self._asked += 1
+        return min(len(sizes), self._drawn[self._asked % len(self._drawn)])
+
+
+WAYS = st.none() | st.lists(st.integers(0, 32), min_size=1, max_size=5).map(AnyWays)
+
+
 def rows_of(objects: list[Spec]) -> pa.RecordBatch:
     columns = [
         [f"n{index:06}" for index in range(len(objects))],
@@ -57,9 +75,15 @@ def rows_of(objects: list[Spec]) -> pa.RecordBatch:
 
 
 def plan(
-    objects: list[Spec], rules: PlanRules, cuts: list[int], wanted: list[bool] | None = None, stop_after: int = -1
+    objects: list[Spec],
+    rules: PlanRules,
+    cuts: list[int],
+    wanted: list[bool] | None = None,
+    stop_after: int = -1,
+    ways: Ways | None = None,
 ) -> tuple[list[Batch], Counter[str]]:
-    planner, batches, rows = Planner(rules), [], rows_of(objects)
+    planner, rows = Planner(rules, ways), rows_of(objects)
+    batches: list[Batch] = []
     edges = sorted({0, len(objects), *(cut % (len(objects) + 1) for cut in cuts)})
     for start, end in pairwise(edges):
         flags = None if wanted is None else pa.array(wanted[start:end], pa.bool_())
@@ -75,7 +99,7 @@ def test_every_wanted_object_is_in_exactly_one_batch_as_it_was_listed(
     objects: list[Spec], rules: PlanRules, cuts: list[int], data: st.DataObject
 ) -> None:
     wanted = data.draw(st.none() | st.lists(st.booleans(), min_size=len(objects), max_size=len(objects)))
-    batches, _ = plan(objects, rules, cuts, wanted, data.draw(st.integers(-1, 3)))
+    batches, _ = plan(objects, rules, cuts, wanted, data.draw(st.integers(-1, 3)), data.draw(WAYS))
     seen = [ordinal for batch in batches for ordinal in batch.ordinals]
     assert sorted(seen) == [index for index in range(len(objects)) if wanted is None or wanted[index]]
     assert [batch.number for batch in batches] == list(range(len(batches)))
@@ -91,9 +115,9 @@ def test_every_wanted_object_is_in_exactly_one_batch_as_it_was_listed(
             )
 
 
-@given(OBJECTS, RULES, st.lists(st.integers(0, 1000), max_size=4))
-def test_no_composite_breaks_a_rule(objects: list[Spec], rules: PlanRules, cuts: list[int]) -> None:
-    batches, _ = plan(objects, rules, cuts)
+@given(OBJECTS, RULES, st.lists(st.integers(0, 1000), max_size=4), WAYS)
+def test_no_composite_breaks_a_rule(objects: list[Spec], rules: PlanRules, cuts: list[int], ways: Ways | None) -> None:
+    batches, _ = plan(objects, rules, cuts, ways=ways)
     for batch in batches:
         if batch.kind is not BatchKind.COMPOSITE:
             continue
