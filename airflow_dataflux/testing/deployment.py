@@ -22,6 +22,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -35,6 +36,9 @@ _USER = "admin"
 _POLL_S = 0.5
 _STOP_S = 10.0
 """How long the components may take to end on SIGTERM before they are killed."""
+_RESTART_S = 120.0
+_LOCK_S = 60
+"""How long SQLite may wait for its one writer; its default of 5 s is too short for five busy processes."""
 _FINISHED = frozenset({"success", "failed"})
 _LOG_NOISE = frozenset(
     {"timestamp", "event", "level", "logger", "filename", "lineno", "ti_id", "dag_id", "run_id", "task_id"}
@@ -128,7 +132,8 @@ class AirflowDeployment:
         migrated = self.command("db", "migrate", timeout_s=timeout_s)
         if migrated.returncode:
             raise DeploymentError(
-                f"`airflow db migrate` ended with {migrated.returncode}: see the log.", log=_tail(migrated.stderr)
+                f"`airflow db migrate` ended with {migrated.returncode}: {_tail(migrated.stderr, 3)}",
+                log=_tail(migrated.stderr),
             )
         try:
             for name, arguments in _COMPONENTS.items():
@@ -140,20 +145,9 @@ class AirflowDeployment:
 
     def stop(self) -> None:
         """End every process of this deployment. Idempotent."""
-        for component in self._components:
-            component.process.terminate()
-        deadline = time.monotonic() + _STOP_S
-        for component in self._components:
-            try:
-                component.process.wait(max(deadline - time.monotonic(), 0.1))
-            except subprocess.TimeoutExpired:
-                component.process.kill()
-                component.process.wait()
-        # A killed supervisor leaves its tasks, and a killed task its children: they all carry our AIRFLOW_HOME.
-        while survivors := self.processes():
-            for pid in survivors:
-                _kill(pid)
-            time.sleep(0.05)
+        _end(self._components)
+        # A killed supervisor leaves its tasks, and a killed task its children.
+        _kill_all(self.processes)
         self._components.clear()
 
     def processes(self) -> list[int]:
@@ -223,16 +217,20 @@ class AirflowDeployment:
     def backfill(self, dag_id: str, *, from_date: str, to_date: str, **options: str | int) -> None:
         """Create a backfill; `options` are those of the command, such as `max_active_runs`, `reprocess_behavior`.
 
-        By the command, because the API refuses to create one on SQLite, and keeps the database locked after that.
+        SQLite has one writer, and a backfill's creation fails, half done, when anybody else writes meanwhile; the API
+        refuses it altogether. So the command does it while scheduler and DAG processor are stopped: no task may run.
         """
         self.wait_for_dag(dag_id)
         self.unpause(dag_id)
         more = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-        done = self.command(
-            *("backfill", "create", "--dag-id", dag_id, "--from-date", from_date, "--to-date", to_date), *more
-        )
+        words = ("backfill", "create", "--dag-id", dag_id, "--from-date", from_date, "--to-date", to_date, *more)
+        with self._stopped("scheduler", "dag-processor"):
+            done = self.command(*words)
         if done.returncode:
-            raise DeploymentError(f"`airflow backfill create` ended with {done.returncode}.", log=_tail(done.stderr))
+            raise DeploymentError(
+                f"`airflow backfill create` ended with {done.returncode}: {_tail(done.stderr, 3)}",
+                log=_tail(done.stderr),
+            )
 
     def wait_for_backfills(self, dag_id: str, timeout_s: float = 600.0) -> None:
         """Wait until every backfill of the DAG is completed."""
@@ -335,7 +333,7 @@ class AirflowDeployment:
     def _spawn(self, name: str, arguments: Sequence[str]) -> _Component:
         log = self.home / "components" / f"{name}.log"
         log.parent.mkdir(exist_ok=True)
-        with log.open("wb") as output:
+        with log.open("ab") as output:
             process = subprocess.Popen(  # noqa: S603 - the interpreter is the caller's own
                 [self.python, "-m", "airflow", *arguments],
                 env=self._environment,
@@ -346,6 +344,20 @@ class AirflowDeployment:
                 start_new_session=True,  # a Ctrl-C in the caller's terminal is the caller's; it calls stop()
             )
         return _Component(name=name, process=process, log=log)
+
+    @contextmanager
+    def _stopped(self, *names: str) -> Iterator[None]:
+        stopped = [component for component in self._components if component.name in names]
+        _end(stopped)
+        sessions = {component.process.pid for component in stopped}
+        _kill_all(lambda: [pid for pid, session, _ in _processes() if session in sessions])
+        for component in stopped:
+            self._components.remove(component)
+        try:
+            yield
+        finally:
+            self._components.extend(self._spawn(name, _COMPONENTS[name]) for name in names)
+            self._until(self._healthy, _RESTART_S, "become healthy again")
 
     def _healthy(self) -> bool:
         try:
@@ -418,7 +430,7 @@ def isolated_environment(home: str | os.PathLike[str], dags_folder: str | os.Pat
         "CORE__DAGS_FOLDER": str(Path(dags_folder).absolute()),
         "CORE__LOAD_EXAMPLES": "False",
         "CORE__FERNET_KEY": "",
-        "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
+        "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}?timeout={_LOCK_S}",
         "LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
         "LOGGING__COLORED_CONSOLE_LOG": "False",
         "USAGE_DATA_COLLECTION__ENABLED": "False",
@@ -452,6 +464,18 @@ def _component_environment(home: Path, port: int, parallelism: int) -> dict[str,
     }
 
 
+def _end(components: Sequence[_Component]) -> None:
+    for component in components:
+        component.process.terminate()
+    deadline = time.monotonic() + _STOP_S
+    for component in components:
+        try:
+            component.process.wait(max(deadline - time.monotonic(), 0.1))
+        except subprocess.TimeoutExpired:
+            component.process.kill()
+            component.process.wait()
+
+
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -474,11 +498,12 @@ def _processes() -> Iterator[tuple[int, int, list[bytes]]]:
                 yield int(entry), int(session), environment
 
 
-def _kill(pid: int) -> None:
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
+def _kill_all(find: Callable[[], list[int]]) -> None:
+    while found := find():
+        for pid in found:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.05)
 
 
 def _quoted(run_id: str) -> str:

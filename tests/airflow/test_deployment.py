@@ -208,10 +208,14 @@ def test_what_cannot_succeed_is_not_tried_again(
 def slow_listing(airflow: AirflowDeployment, server: GCSServer, tmp_path: Path) -> tuple[str, int]:
     """Start a listing that takes minutes, and return its run and its task's pid once an engine is at work."""
     server.configure(latency_s={"list": 2.0})
-    conf = {"bucket": "large", "manifest_uri": (tmp_path / "manifest").as_uri(), "streams": "2", "workers": "2"}
+    conf = {"bucket": "large", "manifest_uri": (tmp_path / "manifest").as_uri(), "streams": "8", "workers": "2"}
     run_id = airflow.trigger("list_only", conf)
     airflow.wait_for_task("list_only", run_id, "list")
-    wait_until(lambda: engines(airflow), "an engine")
+    try:
+        wait_until(lambda: engines(airflow), "an engine")
+    except AssertionError as error:
+        error.add_note(airflow.logs("list_only", run_id, "list"))
+        raise
     return run_id, int(airflow.task_instance("list_only", run_id, "list")["pid"])
 
 
