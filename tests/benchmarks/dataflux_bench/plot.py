@@ -49,13 +49,13 @@ def plot_listing(cells: list[Cell], path: str) -> None:
                     }
                 )
                 if ideal:
-                    axis.plot(*zip(*ideal, strict=True), color="#1b6ca8", ls=":", lw=1, label="ideal of the call")
+                    axis.plot(*zip(*ideal, strict=True), color="black", ls=":", lw=1, label="ideal of the call")
             axis.set_xscale("log")
             axis.set_yscale("log")
             axis.grid(visible=True, alpha=0.3)
             axis.set_title(f"{style}: {title}", fontsize=9)
             axis.tick_params(labelsize=8)
-    axes[0][0].legend(fontsize=7)
+    axes[0][0].legend(fontsize=6, framealpha=0.5)
     figure.supxlabel(f"objects (page cap {cap:,}; upstream at its best worker count)", fontsize=9)
     figure.tight_layout()
     figure.savefig(path, dpi=110)
@@ -82,7 +82,7 @@ def plot_download(cells: list[Cell], path: str) -> None:
             values = [(cell.median(measure) or 0) * unit for _, cell in drawn]
             names = [_name(family) for family, _ in drawn]
             bars = axis.barh(names, values, color=[_look(family)["color"] for family, _ in drawn])
-            axis.bar_label(bars, fmt="%.3g", fontsize=7, padding=2)
+            axis.bar_label(bars, fmt=_short, fontsize=7, padding=2)
             axis.margins(x=0.2)
             axis.invert_yaxis()
             axis.set_title(f"{workload}: {title}", fontsize=9)
@@ -108,15 +108,14 @@ def _points(cells: list[Cell], style: str, family: str, measure: str, unit: floa
     return found
 
 
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def _look(family: str) -> dict[str, object]:
-    name = family.split(":")[0]
-    return {
-        "color": _COLOURS.get(name, "black"),
-        "marker": "o",
-        "ms": 3,
-        "lw": 1.4,
-        "ls": "--" if ":" in family else "-",
-    }
+    colour = _COLOURS.get(family.split(":")[0], "black")
+    style = ":" if "seed=half" in family else "--" if ":" in family else "-"
+    return {"color": colour, "marker": "o", "ms": 3, "lw": 1.4, "ls": style}
 
 
 def _name(family: str) -> str:

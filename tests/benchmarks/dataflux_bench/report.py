@@ -102,7 +102,7 @@ def _head(title: str, machine: dict[str, Any], command: str, picture: str) -> li
         "",
         f"`{command}`",
         "",
-        f"![objects against seconds]({picture})",
+        f"![the same as a picture]({picture})",
         "",
     ]
 
