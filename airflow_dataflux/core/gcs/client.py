@@ -24,7 +24,7 @@ from airflow_dataflux.core.gcs.deletion import delete_in_batches, delete_target
 from airflow_dataflux.core.gcs.hashes import crc32c_from_header, crc32c_of, crc32c_to_text
 from airflow_dataflux.core.gcs.operations import Call, bucket_path, object_path, query
 from airflow_dataflux.core.gcs.pacing import Budgets
-from airflow_dataflux.core.gcs.pages import decode_page, page_target
+from airflow_dataflux.core.gcs.pages import PageDecoder, page_target
 from airflow_dataflux.core.gcs.reading import EmptyBody, HttpBody
 from airflow_dataflux.core.gcs.retry import DEFAULT_POLICY, RetryPolicy
 from airflow_dataflux.core.gcs.store import (
@@ -82,6 +82,7 @@ class HttpStore:
     def __init__(self, transport: Transport, *, user_project: str | None) -> None:
         self._transport = transport
         self._user_project = user_project
+        self._pages = PageDecoder()
 
     def list_page(self, bucket: str, request: PageRequest) -> Page:
         """List one page."""
@@ -92,7 +93,7 @@ class HttpStore:
             resource=f"gs://{bucket}/{request.prefix}",
             repeatable=True,
         )
-        return self._transport.send(call, decode_page)
+        return self._transport.send(call, self._pages.decode)
 
     def bucket_info(self, bucket: str) -> BucketInfo:
         """Read the bucket's settings."""

@@ -22,6 +22,9 @@ _TEXT = pa.string()
 _TIME = ROW_SCHEMA.field("updated").type
 _CRC32C = ROW_SCHEMA.field("crc32c").type
 
+_POOL = pa.system_memory_pool()
+"""Arrow's own allocator keeps memory for every thread that ever used it: 170 MB where 32 threads list."""
+
 _SPLIT = pc.get_function("split_pattern")
 _AT_LINE_ENDS = pc.SplitPatternOptions("\n")
 
@@ -39,7 +42,7 @@ def name_column(values: Sequence[str]) -> pa.Array:
     # Joined in Python, split by Arrow: no call a value. Names hold no line ends; were there one, the counts differ.
     joined = "\n".join(values).encode()
     whole = _from_buffers(_TEXT, 1, array.array("i", (0, len(joined))), joined)
-    column = _SPLIT.call([whole], _AT_LINE_ENDS).values
+    column = _SPLIT.call([whole], _AT_LINE_ENDS, memory_pool=_POOL).values
     return column if len(column) == len(values) else pa.array(values, _TEXT)
 
 
@@ -59,7 +62,7 @@ def time_column(values: Sequence[str]) -> pa.Array:
     """Return the times of RFC 3339 texts. Raises ArrowInvalid (a ValueError) for other texts."""
     texts = name_column(values)
     try:
-        return texts.cast(_TIME)
+        return pc.cast(texts, _TIME, memory_pool=_POOL)
     except pa.ArrowInvalid:
         # More than six decimals; Cloud Storage sends three, but RFC 3339 allows any number.
         return texts.cast(pa.timestamp("ns", tz="UTC")).cast(_TIME, safe=False)

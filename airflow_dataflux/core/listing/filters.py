@@ -14,6 +14,9 @@ import pyarrow.compute as pc
 
 from airflow_dataflux.core.config import Filters
 
+_POOL = pa.system_memory_pool()
+"""Arrow's own allocator keeps some MB for every thread that ever used it; every listing passes here."""
+
 _Mask = Callable[[pa.RecordBatch], pa.Array]
 
 
@@ -34,7 +37,7 @@ class RowFilter:
             if rows.num_rows == 0:
                 return rows
             kept = mask(rows)
-            dropped = len(kept) - (pc.sum(kept).as_py() or 0)
+            dropped = len(kept) - kept.true_count
             if dropped:
                 self.dropped[name] += dropped
                 rows = rows.filter(kept)
@@ -68,7 +71,7 @@ def _comparison(column: str, bound: object, compare: Callable[[pa.Array, pa.Scal
 
 
 def _not_placeholder(rows: pa.RecordBatch) -> pa.Array:
-    empty = pc.equal(rows.column("size"), 0)
-    if not pc.any(empty).as_py():
-        return pc.invert(empty)
-    return pc.invert(pc.and_(empty, pc.ends_with(rows.column("name"), "/")))
+    full = pc.not_equal(rows.column("size"), 0, memory_pool=_POOL)
+    if not full.false_count:
+        return full
+    return pc.or_(full, pc.invert(pc.ends_with(rows.column("name"), "/")), memory_pool=_POOL)

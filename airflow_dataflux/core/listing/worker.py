@@ -13,6 +13,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from airflow_dataflux.core.errors import CancelledError
 from airflow_dataflux.core.gcs.client import open_store
@@ -80,6 +81,7 @@ class _Streams:
             else None
         )
         self._files = ManifestFiles(self._files_store)
+        self._encoder = ThreadPoolExecutor(1, "dataflux-encoder")
         self._work: queue.SimpleQueue[ListRange | Probe | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._given = 0
@@ -118,6 +120,7 @@ class _Streams:
         for thread in self._threads:
             thread.join()
         self._threads.clear()
+        self._encoder.shutdown()
         if self._files_store is not None:
             self._files_store.close()
 
@@ -167,7 +170,9 @@ class _Streams:
                 self._store,
                 setup.request.bucket,
                 row_filter=RowFilter(setup.request.filters),
-                sink=PartWriter(self._files, setup.parts_uri, part_prefix(setup.run_id, order.range_id)),
+                sink=PartWriter(
+                    self._files, setup.parts_uri, part_prefix(setup.run_id, order.range_id), encoder=self._encoder
+                ),
                 send=self._tell,
             )
         finally:

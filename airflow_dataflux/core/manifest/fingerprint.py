@@ -101,7 +101,7 @@ def _value_bytes(names: pa.StringArray) -> memoryview:
 def _lengths(names: pa.StringArray) -> memoryview:
     import pyarrow.compute as pc
 
-    return _fixed(pc.binary_length(names), pa.int32(), 4)
+    return _fixed(pc.binary_length(names, memory_pool=pa.system_memory_pool()), pa.int32(), 4)
 
 
 def _fixed(array: pa.Array, kind: pa.DataType, width: int) -> memoryview:

@@ -9,6 +9,9 @@ manifest, so what a writer leaves when it dies is never read. Not thread-safe: o
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import TypeVar
 
 import msgspec
 import pyarrow as pa
@@ -26,6 +29,8 @@ from airflow_dataflux.core.manifest.schema import (
     check_rows,
 )
 from airflow_dataflux.core.model import ROW_SCHEMA
+
+_T = TypeVar("_T")
 
 
 class Mark(msgspec.Struct, frozen=True, array_like=True):
@@ -76,6 +81,9 @@ class PartWriter:
         part_prefix: makes the parts' names unique, also among earlier and concurrent listings into the same
             directory: carry a run's random id and the range in it. Letters, digits, `.`, `_`, `-`.
         part_bytes, part_rows: where a part is closed; a part exceeds them by less than one row group.
+        encoder: the one thread in which rows are encoded, for writers of many threads; None: the calling thread.
+            Encoders side by side are no faster where other work fills the processors, each holds its row group
+            twice, and Arrow's allocator keeps some MB for every thread that ever encoded.
     """
 
     def __init__(
@@ -86,12 +94,14 @@ class PartWriter:
         *,
         part_bytes: int = PART_BYTES,
         part_rows: int = PART_ROWS,
+        encoder: Executor | None = None,
     ) -> None:
         self._files = files
         self._directory = manifest_location(manifest_uri).uri
         self._prefix = part_prefix
         self._part_bytes = part_bytes
         self._part_rows = part_rows
+        self._encoder = encoder
         self._written: list[PartInfo] = []
         self._waiting: list[pa.RecordBatch] = []
         self._waiting_rows = 0
@@ -121,10 +131,11 @@ class PartWriter:
             return
         self._last_name = batch.column("name")[-1].as_py()
         self._object_count += batch.num_rows
-        for piece in _pieces(batch):
+        held_bytes = batch.get_total_buffer_size()
+        for piece in _pieces(batch, held_bytes):
             self._waiting.append(piece)
             self._waiting_rows += piece.num_rows
-            self._waiting_bytes += piece.nbytes
+            self._waiting_bytes += held_bytes * piece.num_rows // batch.num_rows
             if self._waiting_rows >= ROW_GROUP_ROWS or self._waiting_bytes >= ROW_GROUP_BYTES:
                 self._encode()
 
@@ -147,8 +158,9 @@ class PartWriter:
             return
         if self._part is None:
             self._part = _OpenPart()
-        self._part.add(self._waiting)
+        part, batches = self._part, self._waiting
         self._waiting, self._waiting_rows, self._waiting_bytes = [], 0, 0
+        self._in_turn(lambda: part.add(batches))
         if self._part.encoded_bytes >= self._part_bytes or self._part.row_count >= self._part_rows:
             self._close_part()
 
@@ -156,10 +168,13 @@ class PartWriter:
         if self._part is None:
             return
         path = f"part-{self._prefix}-{len(self._written):05d}.parquet"
-        data, info = self._part.close(path)
-        self._part = None
+        part, self._part = self._part, None
+        data, info = self._in_turn(lambda: part.close(path))
         self._files.write(join_uri(self._directory, path), data)
         self._written.append(info)
+
+    def _in_turn(self, work: Callable[[], _T]) -> _T:
+        return work() if self._encoder is None else self._encoder.submit(work).result()
 
 
 class _OpenPart:
@@ -169,8 +184,9 @@ class _OpenPart:
         # Imported here: a process that lists one page never writes a part.
         import pyarrow.parquet as pq
 
-        self._sink = pa.BufferOutputStream()
-        self._writer = pq.ParquetWriter(self._sink, ROW_SCHEMA, **PARQUET_OPTIONS)
+        self._pool = pa.system_memory_pool()
+        self._sink = pa.BufferOutputStream(self._pool)
+        self._writer = pq.ParquetWriter(self._sink, ROW_SCHEMA, memory_pool=self._pool, **PARQUET_OPTIONS)
         self._digest = Digest()
         self._marks: list[Mark] = []
         self._total_bytes = 0
@@ -184,7 +200,7 @@ class _OpenPart:
 
     def add(self, batches: list[pa.RecordBatch]) -> None:
         """Encode `batches` (not empty) as one row group."""
-        group = pa.Table.from_batches(batches, ROW_SCHEMA).combine_chunks().to_batches()[0]
+        group = pa.Table.from_batches(batches, ROW_SCHEMA).combine_chunks(self._pool).to_batches()[0]
         names, sizes = group.column("name"), group.column("size")
         if self.row_count == 0:
             self._first_name = names[0].as_py()
@@ -212,11 +228,11 @@ class _OpenPart:
         )
 
 
-def _pieces(batch: pa.RecordBatch) -> list[pa.RecordBatch]:
+def _pieces(batch: pa.RecordBatch, held_bytes: int) -> list[pa.RecordBatch]:
     """Cut a batch that is much larger than a row group, so that the caps hold whatever is appended."""
     rows_per_piece = ROW_GROUP_ROWS
-    if batch.nbytes > ROW_GROUP_BYTES:
-        rows_per_piece = min(rows_per_piece, max(1, batch.num_rows * ROW_GROUP_BYTES // batch.nbytes))
+    if held_bytes > ROW_GROUP_BYTES:
+        rows_per_piece = min(rows_per_piece, max(1, batch.num_rows * ROW_GROUP_BYTES // held_bytes))
     if batch.num_rows <= rows_per_piece:
         return [batch]
     return [batch.slice(start, rows_per_piece) for start in range(0, batch.num_rows, rows_per_piece)]

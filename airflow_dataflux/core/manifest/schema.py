@@ -76,7 +76,7 @@ def check_rows(batch: pa.RecordBatch, after: str | None) -> None:
         raise ManifestError(
             f"Rows are not sorted and unique by name: {first!r} comes after {after!r}.", names=[after, first]
         )
-    ascending = pc.less(names[:-1], names[1:])
+    ascending = pc.less(names[:-1], names[1:], memory_pool=pa.system_memory_pool())
     if ascending.false_count:
         at = pc.index(ascending, False).as_py()
         before, name = names[at].as_py(), names[at + 1].as_py()
