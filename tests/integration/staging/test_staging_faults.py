@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import random
 from collections.abc import Callable
 
 import pytest
@@ -13,7 +12,6 @@ from staging_site import BUCKET, PREFIX, Site, content, tree
 from airflow_dataflux.core.config import RunIdentity
 from airflow_dataflux.core.errors import (
     CancelledError,
-    DatafluxError,
     InsufficientSpaceError,
     ObjectsChangedError,
     VerificationError,
@@ -290,45 +288,3 @@ def test_file_systems_without_anonymous_files_get_the_same_tree_by_rename(
     site.stage(site.manifest("second"), strategy=strategy)
     site.check_tree()
     assert list((site.destination / ".dataflux/unfinished").iterdir()) == []
-
-
-@pytest.mark.parametrize("seed", range(12))
-def test_random_faults_never_change_a_byte(site: Site, seed: int) -> None:
-    """A few runs of what tests/benchmarks repeats hundreds of times."""
-    rng = random.Random(seed)
-    site.put_numbered(300, size=rng.choice([50, 3000, 30_000]))
-    site.put({f"train/big{number}.bin": content(number, rng.randrange(100_000, 3_000_000)) for number in range(3)})
-    manifest = site.manifest()
-    faults = [
-        site.server.fail("status", status=503, probability=0.02, seed=seed),
-        site.server.fail("reset", probability=0.02, seed=seed + 1),
-        site.server.fail("reset_body", operation="read", probability=0.05, seed=seed + 2),
-        site.server.fail("truncate", operation="read", probability=0.05, seed=seed + 3),
-        site.server.fail("flip", operation="read", probability=0.03, times=8, seed=seed + 4),
-        site.server.fail("lose_answer", operation="compose", probability=0.1, seed=seed + 5),
-    ]
-    changed = {f"train/00{rng.randrange(7)}/00{rng.randrange(280):03}.bin" for _ in range(3)} & site.objects.keys()
-    for name in changed:
-        site.server.change_later(
-            BUCKET,
-            name,
-            rng.choice([None, b"other"]),
-            operation=rng.choice(["read", "compose"]),
-            after=rng.randrange(3),
-        )
-    try:
-        receipt = site.stage(
-            manifest,
-            strategy=rng.choice(["auto", "compose", "direct"]),
-            on_changed_object="skip",
-            max_in_flight=rng.choice([3, 16, 64]),
-        )
-    except DatafluxError as error:
-        assert error.retryable  # noqa: PT017 - which of both happens depends on the seed
-        assert not site.destination.exists()
-    else:
-        expected = {name: data for name, data in site.objects.items() if name not in receipt.changed}
-        assert set(receipt.changed) <= changed
-        site.check_tree(expected)
-    assert sum(one.hits for one in site.server.faults()) > 0, faults
-    assert site.composites() == []

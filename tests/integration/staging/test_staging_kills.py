@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import select
@@ -11,12 +12,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from how_often import KILLS, SEED
 from staging_site import Site, tree
 
 from airflow_dataflux.core.staging.destination import Place
 
 VICTIM = Path(__file__).with_name("staging_victim.py")
 OBJECTS = 2400
+LIKELY_S = 2.5
+"""About what a staging of them takes from the first line on."""
 
 
 def start(site: Site, manifest: Path, try_number: int, strategy: str = "compose") -> subprocess.Popen[str]:
@@ -102,28 +106,84 @@ def prepared(site: Site) -> tuple[Site, Path, str]:
     return site, site.disk / "manifest", Place(destination=str(site.destination), scope="", key=key).partial
 
 
-@pytest.mark.parametrize("seed", range(6))
+def until_a_random_moment(site: Site, victim: subprocess.Popen[str], rng: random.Random) -> None:
+    """Return at a moment between the victim's first line and a little after its likely end.
+
+    Either after so many requests of a kind, which aims at the transfer, or after so many seconds, which can be anything
+    from the start of the engine to the publishing of the tree.
+    """
+    if rng.random() < 0.5:
+        operation, most = rng.choice([("compose", 75), ("read", 75), ("batch", 3), ("permissions", 2)])
+        wait_for_requests(site, operation, rng.randrange(1, most), victim)
+        return
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        victim.wait(timeout=rng.uniform(0, LIKELY_S))
+
+
+def kill_all(victim: subprocess.Popen[str]) -> None:
+    """Kill a whole tree at one moment: frozen from above, nothing is started or tidied up meanwhile."""
+    pids: list[int] = []
+    found = [victim.pid]
+    while found != pids:
+        pids = found
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+        found = [victim.pid, *descendants(victim.pid)]
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    victim.communicate()
+    wait_until_gone(pids[1:])
+
+
+def placed_by(site: Site, partial: str) -> int:
+    """Return how many objects are in place, wherever the tree is."""
+    return len(tree(Path(partial))) or len(tree(site.destination))
+
+
+@pytest.mark.parametrize("seed", range(KILLS))
 def test_after_a_kill_of_the_whole_tree_the_next_try_finishes_and_leaves_no_composite(
     prepared: tuple[Site, Path, str], seed: int
 ) -> None:
     site, manifest, partial = prepared
-    rng = random.Random(seed)
+    rng = random.Random(f"{SEED}/kill/{seed}")
     victim = start(site, manifest, 1)
-    wait_for_requests(site, "compose", rng.randrange(1, 70), victim)
-    pids = [victim.pid, *descendants(victim.pid)]
-    for pid in pids:
-        os.kill(pid, signal.SIGKILL)
-    victim.communicate()
-    wait_until_gone(pids[1:])
-    assert victim.returncode == -signal.SIGKILL
+    until_a_random_moment(site, victim, rng)
+    kill_all(victim)
+    assert victim.returncode in (0, -signal.SIGKILL)
     check_nothing_wrong(site, partial)
-    placed = len(tree(Path(partial)))
+    placed, left = placed_by(site, partial), len(site.composites())
+    site.server.forget_requests()
     downloaded, reused = finish(start(site, manifest, 2))
-    assert downloaded + reused == OBJECTS
-    assert reused == placed
+    assert (downloaded, reused) == (OBJECTS - placed, placed)
+    assert site.operations().get("compose", 0) <= -(-downloaded // 32) + 1
     site.check_tree()
     assert site.composites() == []
     assert not Path(partial).exists()
+    print(f"killed with {placed} objects in place and {left} composites in the bucket")
+
+
+@pytest.mark.parametrize("seed", range(KILLS))
+def test_after_a_sigterm_of_the_task_no_composite_is_left_and_the_next_try_fetches_what_is_missing(
+    prepared: tuple[Site, Path, str], seed: int
+) -> None:
+    site, manifest, partial = prepared
+    rng = random.Random(f"{SEED}/term/{seed}")
+    victim = start(site, manifest, 1)
+    until_a_random_moment(site, victim, rng)
+    below = descendants(victim.pid)
+    victim.terminate()
+    _, err = victim.communicate(timeout=60)
+    assert victim.returncode == 0 or "CancelledError" in err
+    wait_until_gone(below)
+    assert site.composites() == []
+    check_nothing_wrong(site, partial)
+    placed = placed_by(site, partial)
+    assert finish(start(site, manifest, 2)) == (OBJECTS - placed, placed)
+    site.check_tree()
+    assert site.composites() == []
+    print(f"terminated with {placed} objects in place")
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -182,11 +242,7 @@ def test_a_script_that_was_killed_is_swept_after_by_the_next_one_although_both_a
     site.server.configure(latency_s={"compose": 0.02, "read": 0.5, "batch": 0.01})
     victim = start(site, manifest, 1)
     wait_for_requests(site, "compose", 10, victim)
-    pids = [victim.pid, *descendants(victim.pid)]
-    for pid in pids:
-        os.kill(pid, signal.SIGKILL)
-    victim.communicate()
-    wait_until_gone(pids[1:])
+    kill_all(victim)
     assert site.composites()
     site.server.configure(latency_s={})
     downloaded, reused = finish(start(site, manifest, 1))
@@ -202,11 +258,7 @@ def test_the_unfinished_tree_of_an_older_manifest_is_removed_with_its_composites
     site.server.configure(latency_s={"compose": 0.02, "read": 0.5, "batch": 0.01})
     victim = start(site, manifest, 1)
     wait_for_requests(site, "compose", 10, victim)
-    pids = [victim.pid, *descendants(victim.pid)]
-    for pid in pids:
-        os.kill(pid, signal.SIGKILL)
-    victim.communicate()
-    wait_until_gone(pids[1:])
+    kill_all(victim)
     assert site.composites()
     assert Path(partial).exists()
     site.server.configure(latency_s={})
