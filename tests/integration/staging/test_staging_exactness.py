@@ -13,6 +13,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pytest
 from how_often import FAULT_RUNS, SEED
 from staging_site import BUCKET, Site, content
 
@@ -40,6 +41,7 @@ LONG_STALL_EVERY = 50
 TRIES = 4
 
 
+@pytest.mark.timeout(300 + 20 * FAULT_RUNS)
 def test_not_a_byte_is_wrong_and_not_a_file_missing_or_extra(gcs_server: GCSServer, tmp_path: Path) -> None:
     hits: Counter[str] = Counter()
     for number in range(FAULT_RUNS):
