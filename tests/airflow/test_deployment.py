@@ -36,7 +36,9 @@ def server() -> Iterator[GCSServer]:
         running.put_many("pictures", OBJECTS)
         running.create_bucket("locked", permissions=[])
         running.create_bucket("large")
-        running.synthesize("large", count=300_000, size=2000)
+        running.synthesize("large", count=1_000_000)
+        running.create_bucket("medium")
+        running.synthesize("medium", count=100_000, size=6000)
         yield running
 
 
@@ -174,7 +176,8 @@ def test_a_large_listing_runs_in_an_engine_with_worker_processes(airflow: Airflo
     run_id, state = finished(airflow, "list_only", {"bucket": "large", "manifest_uri": uri, "workers": "2"})
     assert state == "success", airflow.logs("list_only", run_id, "list")
     reference = airflow.xcom("list_only", run_id, "list")
-    assert reference["object_count"] == 300_000
+    assert reference["object_count"] == 1_000_000
+    assert reference["stats"]["workers"] == 2  # processes under an engine; 0 without one
     assert len(json.dumps(reference)) < 4096
     assert engines(airflow) == []
 
@@ -221,7 +224,7 @@ def slow_listing(airflow: AirflowDeployment, server: GCSServer, tmp_path: Path) 
 
 def slow_staging(airflow: AirflowDeployment, server: GCSServer, tmp_path: Path) -> str:
     """Start a staging that takes minutes, and return its run once there are composites in the bucket."""
-    conf = {"bucket": "large", "manifest_uri": (tmp_path / "manifest").as_uri(), "prefix": ""}
+    conf = {"bucket": "medium", "manifest_uri": (tmp_path / "manifest").as_uri()}
     run_id, state = finished(airflow, "list_only", conf)
     assert state == "success"
     server.configure(bytes_per_s=20_000)
@@ -231,7 +234,7 @@ def slow_staging(airflow: AirflowDeployment, server: GCSServer, tmp_path: Path) 
         "strategy": "compose",
     }
     run_id = airflow.trigger("stage_only", conf)
-    wait_until(lambda: server.names("large", "dataflux-composed-objects/"), "composites", timeout_s=120)
+    wait_until(lambda: server.names("medium", "dataflux-composed-objects/"), "composites", timeout_s=120)
     return run_id
 
 
@@ -253,7 +256,7 @@ def test_a_staging_marked_as_failed_leaves_no_process_and_no_composite(
     assert engines(airflow)
     airflow.set_task_state("stage_only", run_id, "stage", "failed")
     assert wait_until(lambda: not engines(airflow), "the engines' end") < 15
-    wait_until(lambda: not server.names("large", "dataflux-composed-objects/"), "the composites' end", 10)
+    wait_until(lambda: not server.names("medium", "dataflux-composed-objects/"), "the composites' end", 10)
     assert airflow.wait("stage_only", run_id) == "failed"
 
 
