@@ -17,6 +17,9 @@ from airflow_dataflux.core.config import Filters
 _POOL = pa.system_memory_pool()
 """Arrow's own allocator keeps some MB for every thread that ever used it; every listing passes here."""
 
+_ZERO = pa.Array.from_buffers(pa.int64(), 1, [None, pa.py_buffer(bytes(8))])[0]
+"""Made of a Python number, it would import pandas where that is installed: half a second in each process."""
+
 _Mask = Callable[[pa.RecordBatch], pa.Array]
 
 
@@ -71,7 +74,7 @@ def _comparison(column: str, bound: object, compare: Callable[[pa.Array, pa.Scal
 
 
 def _not_placeholder(rows: pa.RecordBatch) -> pa.Array:
-    full = pc.not_equal(rows.column("size"), 0, memory_pool=_POOL)
+    full = pc.not_equal(rows.column("size"), _ZERO, memory_pool=_POOL)
     if not full.false_count:
         return full
     return pc.or_(full, pc.invert(pc.ends_with(rows.column("name"), "/")), memory_pool=_POOL)
