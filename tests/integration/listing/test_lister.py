@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from listing_processes import children, engines
 
 from airflow_dataflux.core.config import Filters, ListRequest, StoreConfig
 from airflow_dataflux.core.errors import (
@@ -219,17 +220,6 @@ def test_a_cancel_stops_everything_and_publishes_nothing(server: GCSServer, tmp_
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
-def _children(pid: int) -> list[int]:
-    found: list[int] = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        found.extend(int(child) for child in (task / "children").read_text().split())
-    return found
-
-
-def _engines() -> list[int]:
-    return [pid for pid in _children(os.getpid()) if b"runtime.engine" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-
-
 def test_a_killed_worker_process_loses_and_doubles_nothing(server: GCSServer, tmp_path: Path) -> None:
     server.configure(latency_s={"list": 0.04}, list_per_1000_rows_s=0.025)
     listed: list[Manifest] = []
@@ -241,7 +231,7 @@ def test_a_killed_worker_process_loses_and_doubles_nothing(server: GCSServer, tm
     listing.start()
     while len(server.log("list")) < 110 and listing.is_alive():
         pass
-    workers = [worker for engine in _engines() for worker in _children(engine)]
+    workers = [worker for engine in engines() for worker in children(engine)]
     assert workers
     os.kill(workers[-1], signal.SIGKILL)
     listing.join()
