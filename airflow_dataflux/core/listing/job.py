@@ -72,7 +72,7 @@ class ListingPlan:
         run_id: makes their names unique.
         streams: list requests in flight, over all workers of this job.
         first_range_id: ids below were given already.
-        examples: names known already.
+        examples, voids: names, and empty ranges, known already.
         listed, inline_bytes: what was listed before this job.
         hand_over: when to stop and hand over what is left; None: list everything.
     """
@@ -86,6 +86,7 @@ class ListingPlan:
     streams: int
     first_range_id: int = 1
     examples: tuple[str, ...] = ()
+    voids: tuple[NameRange, ...] = ()
     listed: int = 0
     inline_bytes: int = 0
     hand_over: HandOver | None = None
@@ -140,6 +141,7 @@ class Outcome:
     finished: tuple[FinishedRange, ...]
     leftover: tuple[NameRange, ...]
     examples: tuple[str, ...]
+    voids: tuple[NameRange, ...]
     next_range_id: int
     figures: Figures
 
@@ -155,7 +157,11 @@ class _Owner:
         self._group = context.workers
         self._plan = plan
         self._scheduler = Scheduler(
-            plan.prefixes, waiting=plan.waiting, examples=plan.examples, first_range_id=plan.first_range_id
+            plan.prefixes,
+            waiting=plan.waiting,
+            examples=plan.examples,
+            voids=plan.voids,
+            first_range_id=plan.first_range_id,
         )
         self._finished: list[FinishedRange] = []
         self._used: list[WorkerFigures] = []  # of workers that are gone
@@ -182,8 +188,9 @@ class _Owner:
         self._finish_workers()
         return Outcome(
             finished=tuple(self._finished),
-            leftover=self._scheduler.leftover,
+            leftover=self._scheduler.leftover(self._plan.request.streams),
             examples=self._scheduler.knowledge.examples,
+            voids=self._scheduler.knowledge.voids,
             next_range_id=self._scheduler.next_range_id,
             figures=self._figures(),
         )

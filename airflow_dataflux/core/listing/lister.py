@@ -122,6 +122,7 @@ class _Progressing:
     finished: list[FinishedRange]
     figures: Figures
     examples: tuple[str, ...] = ()
+    voids: tuple[NameRange, ...] = ()
     next_range_id: int = 1
 
 
@@ -252,6 +253,7 @@ class _Listing:
             streams=streams,
             first_range_id=so_far.next_range_id,
             examples=so_far.examples,
+            voids=so_far.voids,
             listed=so_far.figures.listed,
             inline_bytes=so_far.figures.inline_bytes,
             hand_over=hand_over,
@@ -272,7 +274,7 @@ class _Listing:
             outcome.figures.cpu_s, outcome.figures.peak_rss_bytes = 0.0, 0
         so_far.finished.extend(outcome.finished)
         so_far.waiting = outcome.leftover
-        so_far.examples = outcome.examples
+        so_far.examples, so_far.voids = outcome.examples, outcome.voids
         so_far.next_range_id = outcome.next_range_id
         so_far.figures.add(outcome.figures)
 

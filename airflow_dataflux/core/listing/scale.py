@@ -107,7 +107,9 @@ class Scale:
     def __init__(self, low: str, high: str | None, examples: Iterable[str], alike: Iterable[str] = ()) -> None:
         self._prefix = "" if high is None else common_prefix(low, high)
         at = len(self._prefix)
-        own = shape(wire_start(low))
+        examples = list(examples)
+        # A bound that was made up has a shape of its own; the next real name has that of its neighbours.
+        own = shape(next((name for name in examples if name >= low), wire_start(low)))
         near = [name[at : at + _MOST_POSITIONS] for name in examples if name.startswith(self._prefix)]
         near.append(low[at : at + _MOST_POSITIONS])
         far = [name[at : at + _MOST_POSITIONS] for name in alike if shape(name) == own]
@@ -119,7 +121,13 @@ class Scale:
             seen = set(column[: len(near)]) - {""}
             everywhere = set(column) - {""}
             if offset == 0:
-                alphabet = _first_alphabet(seen, low[at : at + 1], None if high is None else high[at : at + 1])
+                trusted_here = trusted and high is not None
+                alphabet = _first_alphabet(
+                    everywhere if trusted_here else seen,
+                    low[at : at + 1],
+                    None if high is None else high[at : at + 1],
+                    trusted=trusted_here,
+                )
                 if not alphabet:
                     break
             else:
@@ -177,8 +185,11 @@ class Scale:
         return self._prefix + "".join(characters)
 
 
-def _first_alphabet(seen: set[str], low: str, high: str | None) -> str:
-    """Return the characters from that of `low` to that of `high`: what was seen, and what may well be there."""
+def _first_alphabet(seen: set[str], low: str, high: str | None, *, trusted: bool) -> str:
+    """Return the characters from that of `low` to that of `high`: what was seen, and what may well be there.
+
+    With `trusted`, enough names of the same shape were seen to believe that there are only characters like theirs.
+    """
     top = high or None
 
     def within(characters: Iterable[str]) -> set[str]:
@@ -186,7 +197,7 @@ def _first_alphabet(seen: set[str], low: str, high: str | None) -> str:
 
     known = within(seen)
     inside = within(_expanded(seen))
-    if len(known) < _ENOUGH_SEEN:
+    if len(known) < _ENOUGH_SEEN and not trusted:
         inside |= within(_PRINTABLE)
         if top is None:
             inside |= within(_LANDMARKS)

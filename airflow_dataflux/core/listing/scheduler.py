@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from airflow_dataflux.core.listing.knowledge import Knowledge
@@ -66,6 +66,9 @@ LADDER_PROBES = 4
 
 PLAUSIBLE_PAGES = 200_000
 """An estimate above this many pages means that the structure of the names is not understood yet."""
+
+RECENT_PAGES = 4
+"""An estimate looks at the last four to eight pages of a range."""
 
 HIDDEN_PAGES = 3
 """Pages of a range after which it is worth probes to learn whether its names have siblings that no page has shown."""
@@ -106,6 +109,7 @@ class LiveRange:
     climbed: str = ""  # the name that its ladder leads along
     asked: dict[str, int] = field(default_factory=dict)  # bound -> how much of that name it shares
     answers: dict[int, str | None] = field(default_factory=dict)  # shared length -> the name found behind the bound
+    marks: tuple[tuple[int, str], ...] = ()  # (pages, position) some pages ago, and a few pages before that
     scale: Scale | None = None
     scale_pages: int = 0
     estimate: float | None = None  # pages that remain, until the next page or the next change of the range
@@ -123,6 +127,7 @@ class Waiting:
     names: NameRange
     prefix: str
     fresh: bool
+    pages: float = 0.0  # expected, 0 if nobody can tell
 
 
 @dataclass(slots=True, kw_only=True)
@@ -150,7 +155,7 @@ class Scheduler:
     Args:
         prefixes: the distinct prefixes that are listed.
         waiting: the ranges to list; None: everything below the prefixes.
-        examples: names known beforehand.
+        examples, voids: names, and empty ranges, known beforehand.
         first_range_id: the first id that is given; ids of one listing are never given twice.
     """
 
@@ -160,6 +165,7 @@ class Scheduler:
         *,
         waiting: Iterable[NameRange] | None = None,
         examples: Iterable[str] = (),
+        voids: Iterable[NameRange] = (),
         first_range_id: int = 1,
     ) -> None:
         roots = [prefix_range(prefix) for prefix in prefixes]
@@ -170,6 +176,8 @@ class Scheduler:
         self.knowledge = Knowledge()
         for name in examples:
             self.knowledge.saw(name)
+        for void in voids:
+            self.knowledge.saw_nothing(void.start, void.end)
         self.totals = Totals()
         self._waiting: deque[Waiting] = deque(
             Waiting(names, self._prefix_of(names), fresh=len(ranges) <= len(roots)) for names in self._asked
@@ -210,10 +218,15 @@ class Scheduler:
         """An id that was not given yet."""
         return self._next_id
 
-    @property
-    def leftover(self) -> tuple[NameRange, ...]:
-        """After `halt`: what nobody has listed, sorted."""
-        return tuple(sorted((waiting.names for waiting in self._waiting), key=lambda names: names.start))
+    def leftover(self, count: int = 1) -> tuple[NameRange, ...]:
+        """After `halt`: return what nobody has listed, sorted, divided so that `count` streams have something to do."""
+        sizes = {number: waiting.pages for number, waiting in enumerate(self._waiting)}
+        pieces = self._shares(sizes, dict.fromkeys(sizes, MOST_PIECES), count - len(sizes))
+        ranges: list[NameRange] = []
+        for number, waiting in enumerate(self._waiting):
+            names = waiting.names
+            ranges.extend(names.divided(self.knowledge.split(names.start, names.end, pieces[number] - 1)))
+        return tuple(sorted(ranges, key=lambda names: names.start))
 
     def remaining_pages(self) -> float | None:
         """Return the pages that are still to come, as far as one can tell; None if one cannot."""
@@ -278,7 +291,10 @@ class Scheduler:
         if live.first is None:
             live.first = event.first
             self.knowledge.saw_nothing(live.names.start, event.first)
+            live.marks = ((0, event.first),)
         live.position = event.last
+        if live.pages - live.marks[-1][0] >= RECENT_PAGES:
+            live.marks = (live.marks[-1], (live.pages, event.last))
 
     def _range_ended(self, event: RangeEnded) -> None:
         live = self._live.pop(event.range_id, None)
@@ -293,7 +309,13 @@ class Scheduler:
         if live.listed == 0:
             self.totals.empty_ranges += 1
         if event.end is not None and event.end != live.names.end:
-            self._wait(NameRange(event.end, live.names.end), live.prefix, fresh=False)
+            pages = self._remaining(live)
+            self._wait(
+                NameRange(event.end, live.names.end),
+                live.prefix,
+                fresh=False,
+                pages=0.0 if math.isinf(pages) else pages,
+            )
 
     def _shrink_answered(self, event: ShrinkAnswered) -> None:
         live = self._live.get(event.range_id)
@@ -384,23 +406,31 @@ class Scheduler:
         known = [
             live for live in victims if not math.isinf(sizes[live.range_id]) and live.steal is None and not live.probes
         ]
-        pieces = self._shares(known, sizes, min(idle, max(1, int(2 * budget))))
+        most = {live.range_id: MOST_PIECES if live.pages > 1 else BLIND_PIECES for live in known}
+        pieces = self._shares(sizes, most, min(idle, max(1, int(2 * budget))))
         for live in known:
             if pieces.get(live.range_id, 1) > 1:
                 self._steal(live, pieces[live.range_id] - 1, orders)
         self._start_probes(orders)
         return orders
 
-    def _shares(self, known: Sequence[LiveRange], sizes: dict[int, float], idle: int) -> dict[int, int]:
-        """Divide the idle streams so that the largest piece that will be left is as small as possible."""
-        pieces = dict.fromkeys((live.range_id for live in known), 1)
+    @staticmethod
+    def _shares(sizes: Mapping[int, float], most: Mapping[int, int], idle: int) -> dict[int, int]:
+        """Divide `idle` streams among ranges so that the largest piece that will be left is as small as possible.
+
+        Args:
+            sizes: the ranges' expected pages.
+            most: the ranges that may be divided, and into how many pieces at most.
+            idle: streams that want a piece.
+        """
+        pieces = dict.fromkeys(most, 1)
         open_to_more = set(pieces)
         for _ in range(idle):
-            best = max(open_to_more, key=lambda range_id: sizes[range_id] / pieces[range_id], default=None)
+            best = max(open_to_more, key=lambda key: sizes[key] / pieces[key], default=None)
             if best is None or sizes[best] / (pieces[best] + 1) < SMALLEST_PIECE_PAGES:
                 break
             pieces[best] += 1
-            if pieces[best] == (MOST_PIECES if self._live[best].pages > 1 else BLIND_PIECES):
+            if pieces[best] == most[best]:
                 open_to_more.remove(best)
         return pieces
 
@@ -465,7 +495,9 @@ class Scheduler:
         if live.scale is None or live.pages >= 2 * live.scale_pages:
             live.scale = self.knowledge.scale(live.names.start, live.names.end)
             live.scale_pages = live.pages
-        done = self.knowledge.distance(live.scale, live.first, live.position)
+        # What the last pages covered tells more than the whole: far back there may have been a gap that nobody knows.
+        pages, since = live.marks[0]
+        done = self.knowledge.distance(live.scale, since, live.position)
         left = self.knowledge.distance(live.scale, live.position, live.names.end)
         if done == 0 or left == 0:
             return math.inf
@@ -475,8 +507,8 @@ class Scheduler:
             and live.scale.hides(live.first, live.position)
         ):
             return math.inf
-        pages = live.pages * left / done
-        return math.inf if pages > PLAUSIBLE_PAGES else pages
+        remaining = (live.pages - pages) * left / done
+        return math.inf if remaining > PLAUSIBLE_PAGES else remaining
 
     def _steal(self, live: LiveRange, count: int, orders: list[Order]) -> int:
         return self._ask_to_shrink(live, self.knowledge.split(live.low, live.names.end, count), orders)
@@ -516,9 +548,9 @@ class Scheduler:
 
     # -- small things
 
-    def _wait(self, names: NameRange, prefix: str, *, fresh: bool) -> None:
+    def _wait(self, names: NameRange, prefix: str, *, fresh: bool, pages: float = 0.0) -> None:
         if not names.is_empty:
-            self._waiting.append(Waiting(names, prefix, fresh))
+            self._waiting.append(Waiting(names, prefix, fresh, pages))
 
     def _free(self) -> int:
         """How many streams have nothing to do."""

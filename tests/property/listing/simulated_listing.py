@@ -103,11 +103,12 @@ class SimulatedListing:
         check: bool = True,
         waiting: Iterable[NameRange] | None = None,
         examples: Iterable[str] = (),
+        voids: Iterable[NameRange] = (),
     ) -> None:
         self.bucket = bucket
         self.random = random.Random(seed)
         self.timing = timing or Timing()
-        self.scheduler = Scheduler(prefixes, waiting=waiting, examples=examples)
+        self.scheduler = Scheduler(prefixes, waiting=waiting, examples=examples, voids=voids)
         self.streams = streams
         self.workers = workers
         self.deaths = deque(sorted(deaths))
@@ -136,7 +137,7 @@ class SimulatedListing:
             action()
         self.finished.sort()
         names = [name for _, names in self.finished for name in names]
-        return Result(names, self.now, self.requests, self.scheduler, self.died, self.scheduler.leftover)
+        return Result(names, self.now, self.requests, self.scheduler, self.died, self.scheduler.leftover())
 
     # -- the owner
 
