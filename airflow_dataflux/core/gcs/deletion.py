@@ -36,13 +36,15 @@ def delete_in_batches(
     """
     deleter = _BatchDeleter(transport, bucket, user_project)
     failures: list[DeleteFailure] = []
-    for first in range(0, len(versions), MAX_CALLS):
+    first = 0
+    while first < len(versions):
+        after = first + min(MAX_CALLS, transport.most_writes_at_once() or MAX_CALLS)
         try:
-            deleter.delete(list(versions[first : first + MAX_CALLS]), failures)
+            deleter.delete(list(versions[first:after]), failures)
         except StoreError as error:
-            rest = versions[first + MAX_CALLS :]
-            failures += [DeleteFailure(version=version, reason=error.message) for version in rest]
+            failures += [DeleteFailure(version=version, reason=error.message) for version in versions[after:]]
             break
+        first = after
     return failures
 
 

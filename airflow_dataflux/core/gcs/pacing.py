@@ -36,19 +36,34 @@ _REDUCTION = 0.15
 
 _RECOVERY_S = 3.0
 _LEAST_RECOVERY_S = 0.5
-"""Time from a reduction back to the rate that was accepted: as long as the rate was observed for, within these bounds.
+"""Time from a reduction back to the rate that was accepted: as long as the budget has been used, within these bounds.
 One overshoot in three seconds costs few requests. A reduction in the first moments rests on few answers and can be far
 too deep; after four times its recovery time the rate is five times as high."""
 
+_LEAST_KEPT = 0.5
+"""What one reduction leaves at least: the next one comes soon enough if that is too much, and a guess from a few
+answers must not all but stop the work."""
+
+_GROWTH = 2.0
+"""Once it was reduced, no rate is more than so many times what really begins: only that much has been tried out."""
+
+_PAUSE_S = 0.1
+"""Silence after a reduction: a bucket that refuses has nothing left, and what comes next must not find it so again."""
+
 _BURST_S = 0.02
 """Requests this close together count as evenly spaced: sleeping for less costs more than it evens out."""
+
+_BATCH_S = 0.1
+"""Calls that go out in one batch, once a budget is known to be small: what a bucket gathers in this time it can surely
+serve at once."""
 
 _FLOOR = 0.002
 """No budget falls below this part of its first rate, so that the way back up is short."""
 
 _UNAVAILABLE_PART = 0.05
-"""503s below this part of the answers are single failures, above it they are throttling. Where there are only 503s
-there is an outage, about which a lower rate does nothing and the back-off does enough."""
+_UNAVAILABLE_FEW = 3
+"""503s below this part of the answers, or so few in a second, are single failures, above it they are throttling. Where
+there are only 503s there is an outage, about which a lower rate does nothing and the back-off does enough."""
 
 _WINDOW_S = 1.0
 _LEAST_WINDOW_S = 0.25
@@ -68,6 +83,9 @@ class RequestBudget:
         self._recovery_s = _RECOVERY_S
         self._reductions = 0
         self._accepted_rate = first_rate
+        self._begun = _RecentRate()
+        self._begun_since = 0
+        self._refused_since = 0
         self._accepted = _RecentRate()
         self._refused = _RecentRate()
 
@@ -79,25 +97,38 @@ class RequestBudget:
     def acquire(self, count: int, cancel: CancelToken) -> float:
         """Wait until `count` requests may begin; return the time, which `throttled` wants to know.
 
+        Several arrive at once. Nobody needs to wait for that while all is accepted; once something was refused, they
+        wait until each of them has had its turn, because the bucket cannot lend.
+
         Raises CancelledError if the work is cancelled first.
         """
         while True:
             with self._lock:
                 now = self._clock()
-                begins_at = max(self._next_at, now - _BURST_S)
-                self._next_at = begins_at + count / self._rate(now)
+                first_at, spacing_s = max(self._next_at, now - _BURST_S), 1 / self._rate(now)
+                self._next_at = first_at + count * spacing_s
+                begins_at = first_at if self._reduced_at is None else self._next_at - spacing_s
                 reductions = self._reductions
-            if begins_at <= now:
-                return now
+                if begins_at <= now:
+                    self._begins(count, now)
+                    return now
             cancel.wait(begins_at - now)
             cancel.raise_if_cancelled()
-            if reductions == self._reductions:
-                return self._clock()
+            with self._lock:
+                if reductions == self._reductions:
+                    now = self._clock()
+                    self._begins(count, now)
+                    return now
             # 1. This slot was given at the old rate. 2. The budget was reduced, which took back all slots not yet used.
             # 3. Going on with it would send a whole queue at the rate that was just refused. So: a new slot.
 
+    def most_at_once(self) -> int | None:
+        """Return how many calls should go out in one batch at most; None while nothing was refused."""
+        with self._lock:
+            return None if self._reduced_at is None else max(1, int(self._rate(self._clock()) * _BATCH_S))
+
     def accepted(self, count: int) -> None:
-        """Note that requests were carried out."""
+        """Note that requests were carried out; a negative count takes back what turned out to be refused."""
         with self._lock:
             self._accepted.add(count, self._clock())
 
@@ -106,27 +137,37 @@ class RequestBudget:
         with self._lock:
             now = self._clock()
             self._refused.add(1, now)
+            self._refused_since += 1
             accepted, refused = self._accepted.per_second(now), self._refused.per_second(now)
-            if not certain and (accepted == 0 or refused <= _UNAVAILABLE_PART * (accepted + refused)):
+            few = max(_UNAVAILABLE_FEW, _UNAVAILABLE_PART * (accepted + refused))
+            if not certain and (accepted == 0 or refused <= few):
                 return
             if self._reduced_at is not None and sent_at < self._reduced_at:
                 return
-            rate = self._rate(now)
-            # Nothing accepted tells nothing about how much would be: then the rate is halved.
-            known = min(rate, accepted) if accepted else rate / 2
+            # Of what began since the last reduction, all is accepted that was not refused: refusals come at once,
+            # results take their time. Where less began than could have, what was known before counts.
+            rate, begun = self._rate(now), self._begun.per_second(now)
+            tried = begun if self._reduced_at is None else max(begun, self._accepted_rate)
+            kept = 1 - self._refused_since / max(1, self._begun_since)
+            known = min(rate, tried) * max(_LEAST_KEPT, kept) if begun else rate / 2
             self._accepted_rate = max(1.0, _FLOOR * self._first_rate, known)
-            observed_s = now - (self._began_at if self._reduced_at is None else self._reduced_at)
-            self._recovery_s = min(_RECOVERY_S, max(_LEAST_RECOVERY_S, observed_s))
+            self._recovery_s = min(_RECOVERY_S, max(_LEAST_RECOVERY_S, now - self._began_at))
             self._reduced_at = now
             self._reductions += 1
-            self._next_at = now + 1 / self._rate(now)
+            self._begun_since = self._refused_since = 0
+            self._next_at = now + max(_PAUSE_S, 1 / self._rate(now))
+
+    def _begins(self, count: int, now: float) -> None:
+        self._begun.add(count, now)
+        self._begun_since += count
 
     def _rate(self, now: float) -> float:
         ceiling = self._first_rate * 2 ** ((now - self._began_at) / _DOUBLES_IN_S)
         if self._reduced_at is None:
             return ceiling
+        most = max(self._accepted_rate, _GROWTH * self._begun.per_second(now))
         distance = (now - self._reduced_at - self._recovery_s) / self._recovery_s
-        return min(ceiling, self._accepted_rate * (1 + _REDUCTION * distance**3))
+        return min(ceiling, most, self._accepted_rate * (1 + _REDUCTION * distance**3))
 
 
 class _RecentRate:

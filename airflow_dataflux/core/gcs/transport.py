@@ -96,9 +96,14 @@ class Transport:
         """Return what was sent so far."""
         return self._counter.total()
 
+    def most_writes_at_once(self) -> int | None:
+        """Return how many writes should go out in one batch at most; None if there is no reason for a limit."""
+        return self._budgets.write.most_at_once()
+
     def note_refused_part(self, *, sent_at: float, status: int) -> None:
-        """Account for one part of a batch that is to be sent again."""
+        """Account for one part of a batch that is to be sent again; the batch itself was counted as accepted."""
         self._counter.retried(throttled=status == 429)
+        self._budgets.write.accepted(-1)
         if status in (429, 503):
             self._budgets.write.throttled(sent_at, certain=status == 429)
 

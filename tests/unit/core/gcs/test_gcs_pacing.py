@@ -124,6 +124,52 @@ def test_a_batch_counts_as_its_calls():
     assert budget.acquire(1, token) == pytest.approx(101.0, abs=0.05)
 
 
+def test_once_something_was_refused_a_batch_waits_until_each_of_its_calls_has_had_its_turn():
+    clock = Clock()
+    budget = RequestBudget(100, clock=clock)
+    token = SleepingToken(clock)
+    assert budget.acquire(50, token) == 100.0
+    assert budget.most_at_once() is None
+    clock.now += 1
+    budget.throttled(clock.now, certain=True)
+    before = budget.acquire(1, token)
+    rate = budget.rate()
+    assert 1 <= (most := budget.most_at_once()) <= rate / 10 + 1
+    assert budget.acquire(most, token) - before >= 0.99 * most / rate
+
+
+def test_calls_of_a_batch_that_were_refused_are_taken_back_from_what_was_accepted():
+    clock = Clock()
+    budget = RequestBudget(100, clock=clock)
+    sent_at = budget.acquire(20, SleepingToken(clock))
+    budget.accepted(20)
+    for _ in range(20):
+        budget.accepted(-1)
+        budget.throttled(sent_at, certain=True)
+    assert budget.rate() < 60
+
+
+def test_a_reduced_budget_that_is_hardly_used_does_not_grow_beyond_what_was_tried():
+    clock = Clock()
+    budget = RequestBudget(5000, clock=clock)
+    run(budget, clock, Service(100), 20)
+    token = SleepingToken(clock)
+    for _ in range(100):
+        clock.now += 0.1
+        budget.acquire(1, token)
+        budget.accepted(1)
+    assert budget.rate() < 200
+
+
+def test_one_refusal_takes_at_most_about_half_of_a_rate():
+    clock = Clock()
+    budget = RequestBudget(1000, clock=clock)
+    sent_at = [budget.acquire(1, SleepingToken(clock)) for _ in range(1000)][-1]
+    clock.now += 0.03
+    budget.throttled(sent_at, certain=True)
+    assert 400 < budget.rate() < 1000
+
+
 def test_the_refusal_of_an_old_request_does_not_reduce_twice():
     clock = Clock()
     budget = RequestBudget(1000, clock=clock)
@@ -161,6 +207,7 @@ def test_single_unavailable_answers_do_not_slow_down():
     chance = random.Random(1)
     for _ in range(5000):
         clock.now += 0.002
+        budget.acquire(1, SleepingToken(clock))
         if chance.random() < 0.01:
             budget.throttled(clock.now, certain=False)
         else:
@@ -173,6 +220,7 @@ def test_many_unavailable_answers_among_good_ones_slow_down():
     budget = RequestBudget(1000, clock=clock)
     for number in range(1000):
         clock.now += 0.002
+        budget.acquire(1, SleepingToken(clock))
         if number % 4 == 0:
             budget.throttled(clock.now, certain=False)
         else:
