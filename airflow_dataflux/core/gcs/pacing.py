@@ -138,9 +138,9 @@ class RequestBudget:
             now = self._clock()
             self._refused.add(1, now)
             self._refused_since += 1
-            accepted, refused = self._accepted.per_second(now), self._refused.per_second(now)
+            accepted, refused = self._accepted.count(now), self._refused.count(now)
             few = max(_UNAVAILABLE_FEW, _UNAVAILABLE_PART * (accepted + refused))
-            if not certain and (accepted == 0 or refused <= few):
+            if not certain and (accepted <= 0 or refused <= few):
                 return
             if self._reduced_at is not None and sent_at < self._reduced_at:
                 return
@@ -181,6 +181,11 @@ class _RecentRate:
         self._events.append((now, count))
         self._sum += count
         self._forget(now)
+
+    def count(self, now: float) -> int:
+        """Return how many there were in the last second."""
+        self._forget(now)
+        return self._sum
 
     def per_second(self, now: float) -> float:
         self._forget(now)
