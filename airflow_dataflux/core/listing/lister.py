@@ -64,6 +64,9 @@ HAND_OVER = HandOver(after_pages=24, remaining_pages=200, unknown_after_pages=96
 SMALL_STREAMS = 24
 """Streams of those threads; more were not faster there, and each holds a row group in memory."""
 
+PAGE_ROWS = 1000
+"""Rows of a page, as documented. A guess for sizes and boundaries only: a page ends where its token says so."""
+
 _DELETES_IN_FLIGHT = 16
 
 
@@ -126,6 +129,19 @@ class _Progressing:
     next_range_id: int = 1
 
 
+@dataclass(frozen=True, slots=True)
+class _Seeds:
+    """Names that divide an earlier listing evenly, and how many objects that had."""
+
+    names: tuple[str, ...]
+    object_count: int
+
+    def pages_in(self, roots: Sequence[NameRange]) -> float:
+        """Return about how many pages the ranges had then."""
+        inside = sum(any(name in root for root in roots) for name in self.names)
+        return self.object_count / PAGE_ROWS * inside / max(1, len(self.names))
+
+
 class _Listing:
     def __init__(
         self,
@@ -181,7 +197,7 @@ class _Listing:
             logger.info("The manifest is at %s, fingerprint %s.", manifest.uri, manifest.fingerprint)
         return manifest
 
-    def _list(self, store: Store, files: ManifestFiles, seeds: Sequence[str]) -> Manifest:
+    def _list(self, store: Store, files: ManifestFiles, seeds: _Seeds) -> Manifest:
         rows, so_far = self._first_page(store)
         if not so_far.waiting and self._request.manifest_uri is None:
             return self._inline([rows], so_far)
@@ -193,8 +209,8 @@ class _Listing:
         end = so_far.waiting[0].start if so_far.waiting and so_far.waiting[0].start in first else first.end
         so_far.finished.append(FinishedRange(NameRange(first.start, end), tuple(writer.finish())))
         if so_far.waiting:
-            so_far.waiting = _seeded(so_far.waiting, seeds)
-            self._list_rest(so_far)
+            so_far.waiting = _seeded(so_far.waiting, seeds.names)
+            self._list_rest(so_far, seeds)
         for done in so_far.finished:
             self._ledger.finish(done.names)
         self._ledger.prove()
@@ -224,18 +240,19 @@ class _Listing:
         examples = () if event.first is None or event.last is None else (event.first, *event.examples, event.last)
         return kept, _Progressing((*rest, *self._roots[1:]), [], figures, examples)
 
-    def _list_rest(self, so_far: _Progressing) -> None:
+    def _list_rest(self, so_far: _Progressing, seeds: _Seeds) -> None:
         """List what is waiting: here, and if that is much, in an engine."""
         if not self._isolated:
             self._run(so_far, workers=self._request.workers, streams=self._request.streams, isolated=False)
             return
-        self._run(
-            so_far,
-            workers=1,
-            streams=min(SMALL_STREAMS, self._request.streams),
-            isolated=False,
-            hand_over=HAND_OVER,
-        )
+        if seeds.pages_in(self._roots) <= HAND_OVER.remaining_pages:
+            self._run(
+                so_far,
+                workers=1,
+                streams=min(SMALL_STREAMS, self._request.streams),
+                isolated=False,
+                hand_over=HAND_OVER,
+            )
         if so_far.waiting:
             self._run(so_far, workers=self._request.workers, streams=self._request.streams, isolated=True)
 
@@ -339,11 +356,12 @@ class _Listing:
             with ThreadPoolExecutor(_DELETES_IN_FLIGHT) as deleters:
                 list(deleters.map(delete, own))
 
-    def _seeds(self, store: Store) -> list[str]:
+    def _seeds(self, store: Store) -> _Seeds:
         uri = self._request.seed_manifest_uri
         if uri is None:
-            return []
-        return Manifest.open(uri, store=store).boundary_names(self._request.streams - 1)
+            return _Seeds((), 0)
+        seed = Manifest.open(uri, store=store)
+        return _Seeds(tuple(seed.boundary_names(self._request.streams - 1, page_rows=PAGE_ROWS)), len(seed))
 
     def _stats(self, figures: Figures) -> dict[str, Any]:
         used = process_usage()

@@ -54,7 +54,7 @@ from airflow_dataflux.core.namerange import NameRange, after, common_prefix, pre
 SMALLEST_PIECE_PAGES = 2.5
 """No steal makes pieces that are expected to be smaller: each costs half a request more than it saves in time."""
 
-BLIND_PIECES = 8
+BLIND_PIECES = 4
 """Pieces of a range of which one page or none is known: often half of them turn out to be empty, each for a request."""
 
 MOST_PIECES = 16

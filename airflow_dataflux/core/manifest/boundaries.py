@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 
 import pyarrow as pa
@@ -15,8 +15,12 @@ _ROWS_PER_MARK_NEEDED = 2 * MARK_ROWS
 """Ranges shorter than this would differ by half and more if they had to begin at a mark."""
 
 
+_FREEDOM = 4
+"""A boundary may be this part of a range's rows away from its even place, if that spares a request."""
+
+
 def boundary_names(
-    interval: Interval, count: int, marks: Sequence[Mark], names: Callable[[int, int], pa.Array]
+    interval: Interval, count: int, marks: Sequence[Mark], names: Callable[[int, int], pa.Array], *, page_rows: int = 1
 ) -> list[str]:
     """Return up to `count` names of rows inside `interval`, evenly spaced, ascending and unique; never its first row's.
 
@@ -25,19 +29,31 @@ def boundary_names(
         count: boundaries wanted; there are fewer if there are not that many rows to begin at.
         marks: of the manifest, ascending.
         names: reads names by row; called only if the marks are too far apart.
+        page_rows: prefer ranges of a multiple of so many rows: a range whose last page is short costs a request more.
     """
     rows = interval.stop - interval.start
-    count = min(count, rows - 1)
+    count = min(count, (rows - 1) // page_rows)
     if count < 1:
         return []
     wanted = [interval.start + rows * k // (count + 1) for k in range(1, count + 1)]
     if rows // (count + 1) < _ROWS_PER_MARK_NEEDED:
-        return [names(row, row + 1)[0].as_py() for row in wanted]
+        whole = {interval.start + max(1, (row - interval.start) // page_rows) * page_rows for row in wanted}
+        return [names(row, row + 1)[0].as_py() for row in sorted(whole)]
     inside = [mark for mark in marks if interval.start < mark.row < interval.stop]
     positions = [mark.row for mark in inside]
+    reach = rows // (count + 1) // _FREEDOM
     chosen: dict[int, str] = {}
+    before = interval.start
     for row in wanted:
         at = bisect_left(positions, row)
-        nearest = min(inside[max(at - 1, 0) : at + 1], key=lambda mark: abs(mark.row - row))
-        chosen[nearest.row] = nearest.name
-    return list(chosen.values())
+        first = min(max(at - 1, 0), bisect_left(positions, row - reach))
+        near = inside[first : max(at + 1, bisect_right(positions, row + reach))]
+        best = min(near, key=lambda mark: _cost(mark.row, before, row, page_rows))
+        chosen[best.row] = best.name
+        before = best.row
+    return [chosen[row] for row in sorted(chosen)]
+
+
+def _cost(row: int, before: int, wanted: int, page_rows: int) -> tuple[int, int]:
+    """Judge a boundary: by the rows that are missing from the last page of the range before it, then by its place."""
+    return ((before - row) % page_rows if page_rows > 1 else 0), abs(row - wanted)

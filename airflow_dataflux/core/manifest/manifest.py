@@ -250,14 +250,17 @@ class Manifest:
             )
         return shards[k]
 
-    def boundary_names(self, count: int) -> list[str]:
+    def boundary_names(self, count: int, *, page_rows: int = 1) -> list[str]:
         """Return up to `count` names that divide the rows evenly, ascending, unique, without the first name.
 
-        Cheap: from the index alone, to about 1,000 rows; with so many boundaries that this matters, the names are read.
+        Cheap: from the index alone, to about 500 rows; with so many boundaries that this matters, the names are read.
+        With `page_rows`, ranges are less even, and most of them a multiple of so many rows.
         """
         if count < 0:
             raise InvalidRequestError(f"The number of boundary names must be 0 or more, got {count}.")
-        return boundary_names(self._interval, count, self._source.marks(), self._source.columns("name"))
+        return boundary_names(
+            self._interval, count, self._source.marks(), self._source.columns("name"), page_rows=page_rows
+        )
 
     def diff(self, other: Manifest) -> ManifestDiff:
         """Compare this manifest with an earlier one, `other`: `today.diff(yesterday).added` is what is new today.

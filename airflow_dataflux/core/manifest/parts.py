@@ -200,14 +200,20 @@ class _OpenPart:
 
     def add(self, batches: list[pa.RecordBatch]) -> None:
         """Encode `batches` (not empty) as one row group."""
+        import pyarrow.compute as pc
+
         group = pa.Table.from_batches(batches, ROW_SCHEMA).combine_chunks(self._pool).to_batches()[0]
         names, sizes = group.column("name"), group.column("size")
         if self.row_count == 0:
             self._first_name = names[0].as_py()
         self._last_name = names[-1].as_py()
-        for start in range(0, group.num_rows, MARK_ROWS):
-            self._marks.append(Mark(self.row_count + start, self._total_bytes, names[start].as_py()))
-            self._total_bytes += sizes[start : start + MARK_ROWS].sum().as_py()
+        start = 0
+        while start < group.num_rows:
+            if (self.row_count + start) % MARK_ROWS == 0:
+                self._marks.append(Mark(self.row_count + start, self._total_bytes, names[start].as_py()))
+            stop = start + MARK_ROWS - (self.row_count + start) % MARK_ROWS
+            self._total_bytes += pc.sum(sizes[start:stop], memory_pool=self._pool).as_py()
+            start = stop
         self._digest = self._digest.extend(group)
         self.row_count += group.num_rows
         self._writer.write_batch(group, row_group_size=group.num_rows)

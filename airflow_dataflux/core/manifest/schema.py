@@ -26,8 +26,9 @@ A group is cut where an appended batch ends, so it may have up to twice as many.
 ROW_GROUP_BYTES = 2 << 20
 """The same cap in bytes of Arrow memory, for long names."""
 
-MARK_ROWS = 2048
-"""Rows between two marks of the index: boundary names to +-1,024 rows, for 25 KB of index per million rows."""
+MARK_ROWS = 1000
+"""Rows between two marks of the index, 50 KB of it per million rows: one page of a listing, so that the ranges of a
+seeded listing can begin where pages began."""
 
 PART_BYTES = 512 << 10
 """Encoded bytes at which a part is closed: it is in memory until then, and 64 writers may be alive on a machine.
