@@ -19,6 +19,7 @@ from airflow_dataflux.core.staging.destination import Place
 
 VICTIM = Path(__file__).with_name("staging_victim.py")
 OBJECTS = 2400
+IN_FLIGHT = 16  # of staging_victim.py
 LIKELY_S = 2.5
 """About what a staging of them takes from the first line on."""
 
@@ -157,7 +158,8 @@ def test_after_a_kill_of_the_whole_tree_the_next_try_finishes_and_leaves_no_comp
     site.server.forget_requests()
     downloaded, reused = finish(start(site, manifest, 2))
     assert (downloaded, reused) == (OBJECTS - placed, placed)
-    assert site.operations().get("compose", 0) <= -(-downloaded // 32) + 1
+    # Of the killed try, what was under way may still arrive.
+    assert site.operations().get("compose", 0) <= -(-downloaded // 32) + IN_FLIGHT
     site.check_tree()
     assert site.composites() == []
     assert not Path(partial).exists()
