@@ -28,11 +28,12 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from airflow_dataflux.core.listing.knowledge import Knowledge
 from airflow_dataflux.core.listing.ledger import Ledger
+from airflow_dataflux.core.listing.liverange import LiveRange, Steal
 from airflow_dataflux.core.listing.messages import (
     Event,
     Halt,
@@ -47,77 +48,22 @@ from airflow_dataflux.core.listing.messages import (
     WorkerJoined,
     WorkerLost,
 )
-from airflow_dataflux.core.listing.scale import Scale
-from airflow_dataflux.core.listing.split import caps, ladder
-from airflow_dataflux.core.namerange import NameRange, after, common_prefix, prefix_range, wire_start
-
-SMALLEST_PIECE_PAGES = 2.5
-"""No steal makes pieces that are expected to be smaller: each costs half a request more than it saves in time."""
+from airflow_dataflux.core.listing.shares import shares
+from airflow_dataflux.core.namerange import NameRange, after, prefix_range
 
 BLIND_PIECES = 4
-"""Pieces of a range of which one page or none is known: often half of them turn out to be empty, each for a request."""
+"""Pieces of a range of unknown size: often half of them turn out to be empty, each for a request."""
+
+EARLY_PIECES = 12
+"""Pieces of a range of which one page is known."""
 
 MOST_PIECES = 16
 """Pieces of one steal. What one page says of a large range is a guess: the first pages of the pieces show where the
 objects are, and the right ones are divided further."""
 
-LADDER_PROBES = 4
-"""Probes in one round that looks for the position at which the names of a range differ; two rounds settle most."""
-
-PLAUSIBLE_PAGES = 200_000
-"""An estimate above this many pages means that the structure of the names is not understood yet."""
-
-RECENT_PAGES = 4
-"""An estimate looks at the last four to eight pages of a range."""
-
-HIDDEN_PAGES = 3
-"""Pages of a range after which it is worth probes to learn whether its names have siblings that no page has shown."""
-
 FREE_WASTE = 64
 WASTE_PER_PAGE = 1 / 16
 """Requests that may be wasted (probes, empty ranges): so many, plus this part of the pages. The bar is 10 % in all."""
-
-
-@dataclass(slots=True)
-class Steal:
-    """A steal in flight: asked, not yet answered."""
-
-    steal_id: int
-    points: tuple[str, ...]
-    islands: bool  # the points are real names at which names of another kind begin
-
-
-@dataclass(slots=True)
-class LiveRange:
-    """A range that a stream is listing."""
-
-    range_id: int
-    worker: int
-    names: NameRange
-    prefix: str
-    fresh: bool  # nothing is known of its size: it is a root, not a piece
-    first: str | None = None
-    position: str | None = None
-    pages: int = 0
-    listed: int = 0
-    steal: Steal | None = None
-    unsplittable: bool = False  # until its next page
-    ending: bool = False  # its last page is there
-    probes: int = 0  # of its ladder, not yet answered
-    ladder_rounds: int = 0
-    ladder_again_at: int = 0  # pages
-    climbed: str = ""  # the name that its ladder leads along
-    asked: dict[str, int] = field(default_factory=dict)  # bound -> how much of that name it shares
-    answers: dict[int, str | None] = field(default_factory=dict)  # shared length -> the name found behind the bound
-    marks: tuple[tuple[int, str], ...] = ()  # (pages, position) some pages ago, and a few pages before that
-    scale: Scale | None = None
-    scale_pages: int = 0
-    estimate: float | None = None  # pages that remain, until the next page or the next change of the range
-
-    @property
-    def low(self) -> str:
-        """The last name listed, or the range's start."""
-        return self.names.start if self.position is None else self.position
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +167,7 @@ class Scheduler:
     def leftover(self, count: int = 1) -> tuple[NameRange, ...]:
         """After `halt`: return what nobody has listed, sorted, divided so that `count` streams have something to do."""
         sizes = {number: waiting.pages for number, waiting in enumerate(self._waiting)}
-        pieces = self._shares(sizes, dict.fromkeys(sizes, MOST_PIECES), count - len(sizes))
+        pieces = shares(sizes, dict.fromkeys(sizes, MOST_PIECES), count - len(sizes))
         ranges: list[NameRange] = []
         for number, waiting in enumerate(self._waiting):
             names = waiting.names
@@ -234,7 +180,7 @@ class Scheduler:
             return None
         total = 0.0
         for live in self._live.values():
-            pages = self._remaining(live)
+            pages = live.remaining_pages(self.knowledge)
             if math.isinf(pages):
                 return None
             total += pages
@@ -270,31 +216,23 @@ class Scheduler:
         while self._probe_queue:
             live = self._live.get(self._probe_queue.popleft()[0])
             if live is not None:
-                live.probes -= 1
+                live.climb.ended(live.pages)
         return [Order(worker, Halt()) for worker in self._streams]
 
     def _page_listed(self, event: PageListed) -> None:
         live = self._live.get(event.range_id)
         if live is None:
             return  # of a range that ended with its worker
-        live.pages += 1
-        live.listed += event.listed
-        live.estimate = None
-        live.unsplittable = False
-        live.ending = not event.more
+        first_names = live.first is None
+        live.page_listed(event)
         self.totals.pages += 1
         self.totals.listed += event.listed
         if event.last is None or event.first is None:
             return
         for name in (event.first, *event.examples, event.last):
             self.knowledge.saw(name)
-        if live.first is None:
-            live.first = event.first
+        if first_names:
             self.knowledge.saw_nothing(live.names.start, event.first)
-            live.marks = ((0, event.first),)
-        live.position = event.last
-        if live.pages - live.marks[-1][0] >= RECENT_PAGES:
-            live.marks = (live.marks[-1], (live.pages, event.last))
 
     def _range_ended(self, event: RangeEnded) -> None:
         live = self._live.pop(event.range_id, None)
@@ -309,7 +247,7 @@ class Scheduler:
         if live.listed == 0:
             self.totals.empty_ranges += 1
         if event.end is not None and event.end != live.names.end:
-            pages = self._remaining(live)
+            pages = live.remaining_pages(self.knowledge)
             self._wait(
                 NameRange(event.end, live.names.end),
                 live.prefix,
@@ -330,7 +268,7 @@ class Scheduler:
         kept = steal.points[steal.points.index(event.point) :]
         victim, *pieces = live.names.divided(kept)
         live.names = victim
-        live.scale = live.estimate = None
+        live.estimate_anew()
         live.fresh = live.fresh and steal.islands
         self.totals.steals += len(pieces)
         self._tell(
@@ -352,17 +290,12 @@ class Scheduler:
             self.knowledge.saw(event.name)
         live = self._live.get(range_id)
         if live is not None:
-            length = live.asked.pop(names.start, None)
-            if length is not None:
-                live.answers[length] = event.name
+            live.climb.answered(names.start, event.name)
             self._probe_over(live)
 
     def _probe_over(self, live: LiveRange) -> None:
-        live.probes -= 1
-        if live.probes == 0:
-            live.scale = live.estimate = None
-            if live.ladder_rounds >= 2:
-                live.ladder_again_at = max(4, 2 * live.pages)
+        if live.climb.ended(live.pages):
+            live.estimate_anew()
 
     def _worker_lost(self, event: WorkerLost) -> None:
         self._streams.pop(event.worker, None)
@@ -395,44 +328,24 @@ class Scheduler:
         if budget < 1:
             return orders
         victims = [
-            live for live in self._live.values() if not (live.steal or live.unsplittable or live.ending or live.probes)
+            live
+            for live in self._live.values()
+            if not (live.steal or live.unsplittable or live.ending or live.climb.under_way)
         ]
-        sizes = {live.range_id: self._remaining(live) for live in victims}
+        sizes = {live.range_id: live.remaining_pages(self.knowledge) for live in victims}
         unknown = [live for live in victims if math.isinf(sizes[live.range_id])]
         for live in unknown:
             idle -= self._explore(live, idle, budget, orders)
             if idle <= 0:
                 return orders
-        known = [
-            live for live in victims if not math.isinf(sizes[live.range_id]) and live.steal is None and not live.probes
-        ]
-        most = {live.range_id: MOST_PIECES if live.pages > 1 else BLIND_PIECES for live in known}
-        pieces = self._shares(sizes, most, min(idle, max(1, int(2 * budget))))
+        known = [live for live in victims if not math.isinf(sizes[live.range_id]) and live.can_be_asked]
+        most = {live.range_id: MOST_PIECES if live.pages > 1 else EARLY_PIECES for live in known}
+        pieces = shares(sizes, most, min(idle, max(1, int(2 * budget))))
         for live in known:
             if pieces.get(live.range_id, 1) > 1:
                 self._steal(live, pieces[live.range_id] - 1, orders)
         self._start_probes(orders)
         return orders
-
-    @staticmethod
-    def _shares(sizes: Mapping[int, float], most: Mapping[int, int], idle: int) -> dict[int, int]:
-        """Divide `idle` streams among ranges so that the largest piece that will be left is as small as possible.
-
-        Args:
-            sizes: the ranges' expected pages.
-            most: the ranges that may be divided, and into how many pieces at most.
-            idle: streams that want a piece.
-        """
-        pieces = dict.fromkeys(most, 1)
-        open_to_more = set(pieces)
-        for _ in range(idle):
-            best = max(open_to_more, key=lambda key: sizes[key] / pieces[key], default=None)
-            if best is None or sizes[best] / (pieces[best] + 1) < SMALLEST_PIECE_PAGES:
-                break
-            pieces[best] += 1
-            if pieces[best] == most[best]:
-                open_to_more.remove(best)
-        return pieces
 
     def _explore(self, live: LiveRange, idle: int, budget: float, orders: list[Order]) -> int:
         """Do something about a range of unknown size; return how many idle streams that took."""
@@ -440,75 +353,15 @@ class Scheduler:
         kinds = self.knowledge.islands(live.low, live.names.end)
         if kinds:
             return self._ask_to_shrink(live, kinds[:allowed], orders, islands=True)
-        live.estimate = None  # whatever is done now changes what is known
-        if live.ladder_rounds < 2 or live.pages >= live.ladder_again_at:
-            if live.ladder_rounds >= 2:
-                live.ladder_rounds = 0
-            bounds = self._probe_bounds(live, max(1, int(budget)))
-            live.ladder_rounds += 1
-            if bounds:
-                live.probes = len(bounds)
-                for bound in bounds:
-                    self._probe_queue.append((live.range_id, NameRange(bound, live.names.end), live.prefix))
-                self._start_probes(orders)
-                return min(idle, len(bounds))
-            live.ladder_rounds = 2
-            live.ladder_again_at = max(4, 2 * live.pages)
+        live.estimate_anew(scale=False)  # whatever is done now changes what is known
+        bounds = live.climb.begin_round(self.knowledge, live.low, live.names.end, live.pages, max(1, int(budget)))
+        if bounds:
+            self._probe_queue.extend((live.range_id, names, live.prefix) for names in bounds)
+            self._start_probes(orders)
+            return min(idle, len(bounds))
         if live.pages == 0 and live.position is None and not live.fresh:
             return 0
         return self._steal(live, min(allowed, BLIND_PIECES - 1), orders)
-
-    def _probe_bounds(self, live: LiveRange, budget: int) -> list[str]:
-        """Return what the next round of probes asks for.
-
-        The first round spreads over the rungs of the ladder; the second looks between the two that matter, and above
-        the characters at the position where names differ.
-        """
-        low, high = self.knowledge.bounds(live.low, live.names.end)
-        count = min(LADDER_PROBES, budget)
-        if live.ladder_rounds == 0:
-            live.climbed = wire_start(low)
-            live.answers.clear()
-            live.asked = ladder(live.climbed, high, count)
-            return list(live.asked)
-        shared = len(common_prefix(live.climbed, high)) if high is not None else 0
-        # An answer from beyond the range's end says that there is nothing in the range; the end may have moved since.
-        found = {length for length, name in live.answers.items() if name is not None and (high is None or name < high)}
-        above = max((shared, *(live.answers.keys() - found)))
-        below = min((length for length in found if length > above), default=None)
-        live.asked = ladder(live.climbed, high, count, above=above, below=below)
-        return [*live.asked, *caps(live.climbed, above, high)][:budget]
-
-    def _remaining(self, live: LiveRange) -> float:
-        """Return the pages that a range still has, 0 if it is too early to say, infinity if nobody knows."""
-        if live.ending:
-            return 0.0
-        if live.pages == 0:
-            return math.inf if live.fresh else 0.0
-        if live.estimate is None:
-            live.estimate = self._estimate(live)
-        return live.estimate
-
-    def _estimate(self, live: LiveRange) -> float:
-        if live.position is None or live.first is None:
-            return math.inf  # pages without names: the objects that match are far apart
-        if live.scale is None or live.pages >= 2 * live.scale_pages:
-            live.scale = self.knowledge.scale(live.names.start, live.names.end)
-            live.scale_pages = live.pages
-        # What the last pages covered tells more than the whole: far back there may have been a gap that nobody knows.
-        pages, since = live.marks[0]
-        done = self.knowledge.distance(live.scale, since, live.position)
-        left = self.knowledge.distance(live.scale, live.position, live.names.end)
-        if done == 0 or left == 0:
-            return math.inf
-        if (
-            live.pages >= HIDDEN_PAGES
-            and live.pages >= live.ladder_again_at
-            and live.scale.hides(live.first, live.position)
-        ):
-            return math.inf
-        remaining = (live.pages - pages) * left / done
-        return math.inf if remaining > PLAUSIBLE_PAGES else remaining
 
     def _steal(self, live: LiveRange, count: int, orders: list[Order]) -> int:
         return self._ask_to_shrink(live, self.knowledge.split(live.low, live.names.end, count), orders)
@@ -605,5 +458,7 @@ class Scheduler:
                 raise RuntimeError(f"range {live.range_id} is asked to shrink outside {live.names}")
             probes = sum(probe[1] == live.range_id for probe in self._probes.values())
             probes += sum(queued[0] == live.range_id for queued in self._probe_queue)
-            if probes != live.probes:
-                raise RuntimeError(f"range {live.range_id} waits for {live.probes} probes, {probes} are under way")
+            if probes != live.climb.under_way:
+                raise RuntimeError(
+                    f"range {live.range_id} waits for {live.climb.under_way} probes, {probes} are under way"
+                )
