@@ -12,9 +12,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from dataclasses import dataclass, field
 
-from airflow_dataflux.core.config import ListRequest, StoreConfig
 from airflow_dataflux.core.errors import EngineError, ManifestTooLargeError
 from airflow_dataflux.core.gcs.store import RequestCounts
 from airflow_dataflux.core.listing.messages import (
@@ -28,12 +26,13 @@ from airflow_dataflux.core.listing.messages import (
     WorkerJoined,
     WorkerLost,
 )
+from airflow_dataflux.core.listing.plan import Figures, FinishedRange, ListingPlan, Outcome, ProcessFigures
+from airflow_dataflux.core.listing.progressline import progress_line
 from airflow_dataflux.core.listing.scheduler import Scheduler
 from airflow_dataflux.core.manifest import INLINE_MAX_BYTES
-from airflow_dataflux.core.manifest.parts import PartInfo
 from airflow_dataflux.core.namerange import NameRange
 from airflow_dataflux.core.runtime.jobs import JobContext
-from airflow_dataflux.core.runtime.progress import Progress, Pulse
+from airflow_dataflux.core.runtime.progress import Pulse
 from airflow_dataflux.core.runtime.usage import process_usage
 from airflow_dataflux.core.runtime.workers import WorkerEnded, WorkerMessage
 
@@ -43,107 +42,6 @@ _MOST_REPLACEMENTS = 8
 """Dead workers that one job replaces: a few killed ones are bad luck, more are a machine without memory."""
 
 PROGRESS_EVERY_S = 3.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HandOver:
-    """When a job stops and hands over what is left.
-
-    Attributes:
-        after_pages: not before so many pages are listed.
-        remaining_pages: if more than this is expected to be left.
-        unknown_after_pages: if nobody can tell how much is left, after so many pages.
-    """
-
-    after_pages: int
-    remaining_pages: int
-    unknown_after_pages: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListingPlan:
-    """What a listing job has to do.
-
-    Attributes:
-        request, store_config: what is listed, and where it is.
-        prefixes: the distinct prefixes of the request.
-        waiting: the name ranges that are left to list.
-        parts_uri: where parts go.
-        run_id: makes their names unique.
-        streams: list requests in flight, over all workers of this job.
-        first_range_id: ids below were given already.
-        examples, voids: names, and empty ranges, known already.
-        listed, inline_bytes: what was listed before this job.
-        hand_over: when to stop and hand over what is left; None: list everything.
-    """
-
-    request: ListRequest
-    store_config: StoreConfig
-    prefixes: tuple[str, ...]
-    waiting: tuple[NameRange, ...]
-    parts_uri: str
-    run_id: str
-    streams: int
-    first_range_id: int = 1
-    examples: tuple[str, ...] = ()
-    voids: tuple[NameRange, ...] = ()
-    listed: int = 0
-    inline_bytes: int = 0
-    hand_over: HandOver | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class FinishedRange:
-    """A range that was listed to its end, and where its rows are."""
-
-    names: NameRange
-    parts: tuple[PartInfo, ...]
-
-
-@dataclass(slots=True, kw_only=True)
-class Figures:
-    """What a listing used and did; figures of several jobs add up."""
-
-    requests: int = 0
-    wasted_requests: int = 0
-    retries: int = 0
-    throttled: int = 0
-    steals: int = 0
-    lost_workers: int = 0
-    listed: int = 0
-    inline_bytes: int = 0
-    cpu_s: float = 0.0
-    peak_rss_bytes: int = 0
-    dropped: Counter[str] = field(default_factory=Counter)
-
-    def add(self, other: Figures) -> None:
-        """Add another job's figures; it ran after this one, so the larger peak counts."""
-        for name in (
-            "requests",
-            "wasted_requests",
-            "retries",
-            "throttled",
-            "steals",
-            "lost_workers",
-            "listed",
-            "inline_bytes",
-            "cpu_s",
-        ):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.peak_rss_bytes = max(self.peak_rss_bytes, other.peak_rss_bytes)
-        self.dropped.update(other.dropped)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """What a job has done."""
-
-    finished: tuple[FinishedRange, ...]
-    leftover: tuple[NameRange, ...]
-    examples: tuple[str, ...]
-    voids: tuple[NameRange, ...]
-    next_range_id: int
-    figures: Figures
 
 
 def run_listing(context: JobContext, plan: ListingPlan) -> Outcome:
@@ -164,7 +62,7 @@ class _Owner:
             first_range_id=plan.first_range_id,
         )
         self._finished: list[FinishedRange] = []
-        self._used: list[WorkerFigures] = []  # of workers that are gone
+        self._used: list[tuple[int, WorkerFigures]] = []  # of workers that are gone
         self._using: dict[int, WorkerFigures] = {}
         self._dropped: Counter[str] = Counter()
         self._inline_bytes = 0
@@ -182,7 +80,7 @@ class _Owner:
             self._context.cancel.raise_if_cancelled()
             self._hand_over_if_large()
             if self._pulse.due():
-                self._context.emit(self._progress())
+                self._emit_progress()
         if not self._halted:
             self._scheduler.ledger.prove()
         self._finish_workers()
@@ -238,7 +136,7 @@ class _Owner:
         if event.error is not None:
             raise event.error
         if event.worker in self._using:
-            self._used.append(self._using.pop(event.worker))
+            self._used.append((event.worker, self._using.pop(event.worker)))
         self._replaced += 1
         logger.warning(
             "Worker process %d of the listing ended with exit code %s; its unfinished ranges are listed again.",
@@ -287,9 +185,13 @@ class _Owner:
 
     def _figures(self) -> Figures:
         totals = self._scheduler.totals
-        workers = [*self._used, *self._using.values()]
+        workers = [*(used for _, used in self._used), *self._using.values()]
         counts = sum((worker.counts for worker in workers), RequestCounts())
         own = process_usage()
+        processes = [
+            ProcessFigures(role=f"worker {worker}", cpu_s=used.cpu_s, peak_rss_bytes=used.peak_rss_bytes)
+            for worker, used in [*self._used, *self._using.items()]
+        ]
         return Figures(
             requests=totals.pages + totals.probes,
             wasted_requests=totals.wasted_requests,
@@ -299,39 +201,19 @@ class _Owner:
             lost_workers=totals.lost_workers,
             listed=totals.listed,
             inline_bytes=self._inline_bytes,
-            cpu_s=own.cpu_s + sum(worker.cpu_s for worker in workers),
-            peak_rss_bytes=own.peak_rss_bytes + sum(worker.peak_rss_bytes for worker in self._using.values()),
+            processes=[ProcessFigures(role="engine", cpu_s=own.cpu_s, peak_rss_bytes=own.peak_rss_bytes), *processes],
             dropped=self._dropped,
         )
 
-    def _progress(self) -> Progress:
-        totals = self._scheduler.totals
-        elapsed_s = time.monotonic() - self._started_at
-        figures = self._figures()
-        objects = self._plan.listed + totals.listed
-        rate = totals.listed / elapsed_s if elapsed_s else 0.0
-        pages = self._scheduler.remaining_pages()
-        eta_s = pages * elapsed_s / totals.pages if pages is not None and totals.pages else None
-        text = (
-            f"Listed {objects:,} objects, {rate:,.0f} objects/s, {figures.requests} requests, "
-            f"{self._scheduler.active_streams} streams, {figures.steals} steals, {figures.retries} retries; "
-            + (
-                f"about {pages:,.0f} pages ({eta_s:.0f} s) to come."
-                if eta_s is not None
-                else "how much is left is not known yet."
+    def _emit_progress(self) -> None:
+        self._context.emit(
+            progress_line(
+                self._scheduler,
+                self._figures(),
+                listed_before=self._plan.listed,
+                elapsed_s=time.monotonic() - self._started_at,
             )
         )
-        shown: dict[str, int | float] = {
-            "objects": objects,
-            "objects_per_s": round(rate, 1),
-            "requests": figures.requests,
-            "active_streams": self._scheduler.active_streams,
-            "steals": figures.steals,
-            "retries": figures.retries,
-        }
-        if eta_s is not None and pages is not None:
-            shown |= {"remaining_pages": round(pages), "eta_s": round(eta_s, 1)}
-        return Progress(stage="listing", text=text, figures=shown)
 
 
 def check_inline_bytes(inline_bytes: int) -> None:

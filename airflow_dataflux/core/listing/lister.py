@@ -21,33 +21,34 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
 
 from airflow_dataflux.core.config import ListRequest, StoreConfig
-from airflow_dataflux.core.errors import DatafluxError
 from airflow_dataflux.core.gcs.client import open_store
 from airflow_dataflux.core.gcs.store import Store
+from airflow_dataflux.core.listing.account import described, stats_of
 from airflow_dataflux.core.listing.cursor import Cursor
 from airflow_dataflux.core.listing.filters import RowFilter
-from airflow_dataflux.core.listing.job import (
+from airflow_dataflux.core.listing.job import check_inline_bytes, run_listing
+from airflow_dataflux.core.listing.ledger import Ledger
+from airflow_dataflux.core.listing.plan import (
     Figures,
     FinishedRange,
     HandOver,
     ListingPlan,
     Outcome,
-    check_inline_bytes,
-    run_listing,
+    ProcessFigures,
 )
-from airflow_dataflux.core.listing.ledger import Ledger
+from airflow_dataflux.core.listing.seeding import Seeds
 from airflow_dataflux.core.listing.stream import NameColumn, page_listed
+from airflow_dataflux.core.listing.unneeded import DELETES_IN_FLIGHT, delete_unneeded
 from airflow_dataflux.core.listing.worker import listing_worker, part_prefix
 from airflow_dataflux.core.manifest import Manifest, ManifestFiles, PartWriter, inline, publish
-from airflow_dataflux.core.manifest.location import join_uri, manifest_location
+from airflow_dataflux.core.manifest.location import manifest_location
 from airflow_dataflux.core.namerange import NameRange, after, distinct_prefixes, prefix_range
 from airflow_dataflux.core.runtime.cancel import CancelToken
 from airflow_dataflux.core.runtime.jobs import Job, run_job
@@ -63,11 +64,6 @@ HAND_OVER = HandOver(after_pages=24, remaining_pages=200, unknown_after_pages=96
 
 SMALL_STREAMS = 24
 """Streams of those threads; more were not faster there, and each holds a row group in memory."""
-
-PAGE_ROWS = 1000
-"""Rows of a page, as documented. A guess for sizes and boundaries only: a page ends where its token says so."""
-
-_DELETES_IN_FLIGHT = 16
 
 
 def list_objects(
@@ -129,19 +125,6 @@ class _Progressing:
     next_range_id: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class _Seeds:
-    """Names that divide an earlier listing evenly, and how many objects that had."""
-
-    names: tuple[str, ...]
-    object_count: int
-
-    def pages_in(self, roots: Sequence[NameRange]) -> float:
-        """Return about how many pages the ranges had then."""
-        inside = sum(any(name in root for root in roots) for name in self.names)
-        return self.object_count / PAGE_ROWS * inside / max(1, len(self.names))
-
-
 class _Listing:
     def __init__(
         self,
@@ -178,11 +161,11 @@ class _Listing:
             ) as store,
             # Parts must be deleted, also and above all after a cancel.
             contextlib.closing(
-                open_store(self._store_config, self._tokens, connections=_DELETES_IN_FLIGHT, cancel=CancelToken())
+                open_store(self._store_config, self._tokens, connections=DELETES_IN_FLIGHT, cancel=CancelToken())
             ) as files_store,
         ):
             files = ManifestFiles(files_store)
-            seeds = self._seeds(files_store)
+            seeds = Seeds.of(request.seed_manifest_uri, request.streams - 1, files_store)
             try:
                 manifest = self._list(store, files, seeds)
             except BaseException:
@@ -197,7 +180,7 @@ class _Listing:
             logger.info("The manifest is at %s, fingerprint %s.", manifest.uri, manifest.fingerprint)
         return manifest
 
-    def _list(self, store: Store, files: ManifestFiles, seeds: _Seeds) -> Manifest:
+    def _list(self, store: Store, files: ManifestFiles, seeds: Seeds) -> Manifest:
         rows, so_far = self._first_page(store)
         if not so_far.waiting and self._request.manifest_uri is None:
             return self._inline([rows], so_far)
@@ -209,7 +192,7 @@ class _Listing:
         end = so_far.waiting[0].start if so_far.waiting and so_far.waiting[0].start in first else first.end
         so_far.finished.append(FinishedRange(NameRange(first.start, end), tuple(writer.finish())))
         if so_far.waiting:
-            so_far.waiting = _seeded(so_far.waiting, seeds.names)
+            so_far.waiting = seeds.divide(so_far.waiting)
             self._list_rest(so_far, seeds)
         for done in so_far.finished:
             self._ledger.finish(done.names)
@@ -240,7 +223,7 @@ class _Listing:
         examples = () if event.first is None or event.last is None else (event.first, *event.examples, event.last)
         return kept, _Progressing((*rest, *self._roots[1:]), [], figures, examples)
 
-    def _list_rest(self, so_far: _Progressing, seeds: _Seeds) -> None:
+    def _list_rest(self, so_far: _Progressing, seeds: Seeds) -> None:
         """List what is waiting: here, and if that is much, in an engine."""
         if not self._isolated:
             self._run(so_far, workers=self._request.workers, streams=self._request.streams, isolated=False)
@@ -288,7 +271,7 @@ class _Listing:
             self._processes = workers
         else:
             # What threads of this process used is counted with the process itself.
-            outcome.figures.cpu_s, outcome.figures.peak_rss_bytes = 0.0, 0
+            outcome.figures.processes.clear()
         so_far.finished.extend(outcome.finished)
         so_far.waiting = outcome.leftover
         so_far.examples, so_far.voids = outcome.examples, outcome.voids
@@ -311,7 +294,7 @@ class _Listing:
             parts=parts,
             listed_at=self._listed_at,
             stats=self._stats(so_far.figures),
-            request=_described(self._request),
+            request=described(self._request),
         )
         if self._request.manifest_uri is None:
             return self._inline(manifest.batches(), so_far)
@@ -326,81 +309,23 @@ class _Listing:
             batches,
             listed_at=self._listed_at,
             stats=self._stats(so_far.figures),
-            request=_described(self._request),
+            request=described(self._request),
         )
-
-    def _delete_parts(self, files: ManifestFiles, needed: Sequence[str]) -> None:
-        """Delete the parts of this run that no manifest needs. What cannot be deleted is named in a warning."""
-        if self._request.manifest_uri is None:
-            return
-        keep = set(needed)
-
-        def delete(path: str) -> None:
-            uri = join_uri(self._parts_uri, path)
-            try:
-                files.delete(uri)
-            except (DatafluxError, OSError) as error:
-                logger.warning("Could not delete %s, a part of a listing that was not published: %s", uri, error)
-
-        try:
-            own = [
-                name for name in files.names(self._parts_uri) if f"part-{self._run_id}-" in name and name not in keep
-            ]
-        except (DatafluxError, OSError) as error:
-            logger.warning(
-                "Could not look for parts part-%s-* of a listing that was not published in %s: %s",
-                self._run_id, self._parts_uri, error,
-            )  # fmt: skip
-            return
-        if own:
-            with ThreadPoolExecutor(_DELETES_IN_FLIGHT) as deleters:
-                list(deleters.map(delete, own))
-
-    def _seeds(self, store: Store) -> _Seeds:
-        uri = self._request.seed_manifest_uri
-        if uri is None:
-            return _Seeds((), 0)
-        seed = Manifest.open(uri, store=store)
-        return _Seeds(tuple(seed.boundary_names(self._request.streams - 1, page_rows=PAGE_ROWS)), len(seed))
 
     def _stats(self, figures: Figures) -> dict[str, Any]:
         used = process_usage()
-        return {
-            "requests": figures.requests,
-            "wasted_requests": figures.wasted_requests,
-            "steals": figures.steals,
-            "retries": figures.retries,
-            "throttled": figures.throttled,
-            "lost_workers": figures.lost_workers,
-            "listed": figures.listed,
-            "dropped": dict(figures.dropped),
-            "wall_s": round(time.monotonic() - self._started_at, 3),
-            "cpu_s": round(figures.cpu_s + used.cpu_s - self._used_before.cpu_s, 3),
-            "peak_rss_bytes": used.peak_rss_bytes + figures.peak_rss_bytes,
-            "workers": self._processes,
-            "streams": self._request.streams,
-        }
+        return stats_of(
+            figures,
+            ProcessFigures(role="task", cpu_s=used.cpu_s - self._used_before.cpu_s, peak_rss_bytes=used.peak_rss_bytes),
+            wall_s=time.monotonic() - self._started_at,
+            workers=self._processes,
+            streams=self._request.streams,
+        )
+
+    def _delete_parts(self, files: ManifestFiles, needed: Sequence[str]) -> None:
+        if self._request.manifest_uri is not None:
+            delete_unneeded(files, self._parts_uri, self._run_id, needed=needed)
 
     def _shown(self) -> str:
         shown = [f"gs://{self._request.bucket}/{prefix}" for prefix in self._prefixes[:3]]
         return ", ".join(shown) + (f" and {len(self._prefixes) - 3} more prefixes" if len(self._prefixes) > 3 else "")
-
-
-def _seeded(waiting: Sequence[NameRange], seeds: Sequence[str]) -> tuple[NameRange, ...]:
-    """Divide what is waiting at the names of an earlier listing."""
-    divided: list[NameRange] = []
-    for names in waiting:
-        divided.extend(names.divided([seed for seed in seeds if seed > names.start and seed in names]))
-    return tuple(divided)
-
-
-def _described(request: ListRequest) -> dict[str, Any]:
-    """Return the request as JSON-safe data, for the index."""
-    described = asdict(request)
-    filters = described["filters"]
-    if filters["storage_classes"] is not None:
-        filters["storage_classes"] = sorted(filters["storage_classes"])
-    for name in ("updated_after", "updated_before"):
-        if filters[name] is not None:
-            filters[name] = filters[name].isoformat()
-    return described

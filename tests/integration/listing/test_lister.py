@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -83,6 +85,37 @@ def test_one_stream_and_many_streams_in_processes_give_the_same_fingerprint(serv
     assert len(one) == len(many) == 300_000
     assert one.stats["steals"] == 0
     assert many.stats["workers"] == 2
+    assert [process["role"] for process in many.stats["processes"]] == ["task", "engine", "worker 0", "worker 1"]
+    assert many.stats["cpu_s"] == pytest.approx(sum(process["cpu_s"] for process in many.stats["processes"]), abs=0.01)
+
+
+def test_a_seed_of_an_identical_bucket_costs_few_requests_more_than_there_are_pages(
+    server: GCSServer, tmp_path: Path
+) -> None:
+    fetch(server, "large", manifest_uri=str(tmp_path / "seed"), workers=2, streams=64, isolated=True)
+    again = fetch(
+        server, "large", manifest_uri=str(tmp_path / "again"), seed_manifest_uri=str(tmp_path / "seed"),
+        workers=2, streams=16, isolated=True,
+    )  # fmt: skip
+    assert (
+        again.stats["requests"] <= 1.08 * 300
+    )  # a million objects cost at most 1.03; here there are few pages a stream
+    assert again.stats["listed"] == 300_000
+
+
+def test_a_listing_imports_neither_pandas_nor_google_libraries(server: GCSServer, tmp_path: Path) -> None:
+    program = (
+        "import sys\n"
+        "from airflow_dataflux.core.config import ListRequest, StoreConfig\n"
+        "from airflow_dataflux.core.listing import list_objects\n"
+        "from airflow_dataflux.core.runtime.tokens import AnonymousTokens\n"
+        f"request = ListRequest(bucket='many-uuid', manifest_uri={str(tmp_path)!r}, streams=8)\n"
+        f"store = StoreConfig(endpoint={server.endpoint!r})\n"
+        "list_objects(request, store_config=store, tokens=AnonymousTokens(), isolated=False)\n"
+        "print(sorted({'pandas', 'google.auth', 'google.cloud.storage', 'requests'} & sys.modules.keys()))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 def test_one_page_takes_one_request_and_no_engine(server: GCSServer) -> None:
