@@ -33,6 +33,7 @@ from airflow_dataflux.core.runtime.cancel import CancelToken
 from airflow_dataflux.core.runtime.jobs import Job, JobContext, run_job
 from airflow_dataflux.core.runtime.progress import Progress
 from airflow_dataflux.core.runtime.tokens import TokenSource
+from airflow_dataflux.core.staging import effort
 from airflow_dataflux.core.staging.accounts import Accounts
 from airflow_dataflux.core.staging.composites import (
     CompositeNames,
@@ -71,10 +72,6 @@ from airflow_dataflux.core.staging.unchanged import unchanged_since
 from airflow_dataflux.core.staging.worker import Setup, stage_worker
 
 _LOG = logging.getLogger(__name__)
-
-_SMALL_OBJECTS = 2000
-_SMALL_BYTES = 64 << 20
-"""Less than this is staged by threads of the calling process: it takes about as long as starting an engine (0.5 s)."""
 
 _NAMED_IN_MESSAGE = 20
 
@@ -132,8 +129,8 @@ def stage(
     payload = _Payload(
         reference=manifest.reference(), request=request, store_config=store_config, started=accounts.started
     )
-    small = len(manifest) <= _SMALL_OBJECTS and manifest.total_bytes <= _SMALL_BYTES
-    in_process = request.dry_run or small or not isolated
+    worth_it = isolated and effort.engine_pays(len(manifest), manifest.total_bytes, request.strategy)
+    in_process = request.dry_run or not worth_it
     job = Job(
         run=_run,
         worker_body=stage_worker,

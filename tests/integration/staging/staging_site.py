@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from airflow_dataflux.core.config import StageRequest, StoreConfig
 from airflow_dataflux.core.gcs.store import PageRequest, Store
@@ -15,7 +16,7 @@ from airflow_dataflux.core.manifest import Manifest, ManifestFiles, PartWriter, 
 from airflow_dataflux.core.runtime.cancel import CancelToken
 from airflow_dataflux.core.runtime.progress import Progress
 from airflow_dataflux.core.runtime.tokens import AnonymousTokens
-from airflow_dataflux.core.staging import Receipt, stage
+from airflow_dataflux.core.staging import Receipt, effort, stage
 from airflow_dataflux.testing import GCSServer
 
 BUCKET = "training-data"
@@ -83,16 +84,18 @@ class Site:
     def stage(
         self, manifest: Manifest, *, isolated: bool = False, cancel: CancelToken | None = None, **request: Any
     ) -> Receipt:
+        """Stage by threads of this process, or, `isolated`, by an engine however little there is to do."""
         request.setdefault("destination", str(self.destination))
-        return stage(
-            manifest,
-            StageRequest(**request),
-            store_config=self.config,
-            tokens=AnonymousTokens(),
-            cancel=cancel,
-            on_progress=self.on_progress or self.lines.append,
-            isolated=isolated,
-        )
+        with mock.patch.object(effort, "ENGINE_PAYS_S", 0.0):
+            return stage(
+                manifest,
+                StageRequest(**request),
+                store_config=self.config,
+                tokens=AnonymousTokens(),
+                cancel=cancel,
+                on_progress=self.on_progress or self.lines.append,
+                isolated=isolated,
+            )
 
     def check_tree(self, expected: dict[str, bytes] | None = None, root: Path | None = None) -> None:
         """Check that the tree holds exactly the objects, byte for byte."""

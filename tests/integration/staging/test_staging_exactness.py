@@ -74,7 +74,8 @@ class _Run:
 
     def check(self, hits: Counter[str]) -> None:
         site, rng = self.site, self.random
-        self._fill(large=rng.random() < 0.1)
+        isolated = rng.random() < 0.1
+        self._fill()
         staged_before: set[str] = set()
         if rng.random() < 0.3:
             site.stage(site.manifest("earlier"), strategy="direct")
@@ -84,14 +85,14 @@ class _Run:
                 site.put({name: content(rng.randrange(10**6), rng.randrange(1, 4000))})
         manifest = site.manifest()
         self._change_objects(hits)
-        self._script_faults()
+        forced = self._script_faults()
         receipt = self._stage(
             manifest,
             hits,
-            strategy=rng.choice(["auto", "compose", "compose", "direct"]),
+            strategy="compose" if "lost answer" in forced else rng.choice(["auto", "compose", "compose", "direct"]),
             max_in_flight=rng.choice([3, 16, 64]),
             delete_extraneous=rng.random() < 0.5,
-            isolated=True,
+            isolated=isolated,
             workers=2,
         )
         for kind, faults in self.faults.items():
@@ -119,11 +120,9 @@ class _Run:
                 found[name] = path.read_bytes()
         return found
 
-    def _fill(self, *, large: bool) -> None:
-        """Put objects; so many of them if `large` that an engine with worker processes stages them."""
+    def _fill(self) -> None:
         site, rng = self.site, self.random
-        count = 2100 if large else rng.choice([70, 150, 400])
-        site.put_numbered(count, size=rng.choice([20, 3000] if large else [20, 3000, 30_000]))
+        site.put_numbered(rng.choice([70, 150, 400, 400, 2100]), size=rng.choice([20, 3000, 3000, 30_000]))
         site.put(
             {
                 f"train/big/{index}": content(index, rng.randrange(100_000, 3_000_000))
@@ -148,16 +147,18 @@ class _Run:
             self.perhaps.add(name)
             site.server.change_later(BUCKET, name, rng.choice([None, b"later"]), after=rng.randrange(2, 12))
 
-    def _script_faults(self) -> None:
+    def _script_faults(self) -> str:
+        """Script all faults, and one of them for certain; return which."""
         server, rng = self.site.server, self.random
         forced = list(KINDS)[self.number % len(KINDS)]
         rule = {key: value for key, value in KINDS[forced].items() if key != "probability"}
-        # The second such request: even the smallest run has two reads and two composes.
-        self.faults[forced] = [server.fail(**rule, nth=2)]
+        # The first compose or the second of all other requests: even the smallest run has them.
+        self.faults[forced] = [server.fail(**rule, nth=1 if rule.get("operation") == "compose" else 2)]
         if self.number % LONG_STALL_EVERY == LONG_STALL_EVERY - 1:
             self.faults["stall beyond the time-out"] = [server.fail("stall_body", operation="read", nth=3, stall_s=30)]
         for kind, rule in KINDS.items():
             self.faults.setdefault(kind, []).append(server.fail(**rule, seed=rng.randrange(10**6)))
+        return forced
 
     def _stage(self, manifest: Any, hits: Counter[str], **request: Any) -> Receipt:
         """Stage, again after an error that says that this is worth it, as Airflow would."""
