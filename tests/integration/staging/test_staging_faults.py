@@ -73,10 +73,10 @@ def test_bodies_that_break_again_and_again_are_read_on_byte_for_byte(site: Site,
 def test_a_flipped_bit_is_noticed_and_the_object_read_again(site: Site, hits: Hits, strategy: str) -> None:
     site.put_numbered(100, size=3000)
     manifest = site.manifest()
-    fault = site.server.fail("flip", operation="read", times=2)
+    # Once: a second flip could meet the very read that mends the first, which is an error and has its own test.
+    fault = site.server.fail("flip", operation="read", times=1)
     receipt = site.stage(manifest, strategy=strategy, max_in_flight=4)
-    assert hits(fault) == 2
-    assert receipt.refetched == 2
+    assert (hits(fault), receipt.refetched) == (1, 1)
     site.check_tree()
     assert site.composites() == []
 
