@@ -16,10 +16,9 @@ from airflow_dataflux.core.runtime.progress import Progress, Pulse
 from airflow_dataflux.core.runtime.usage import process_usage
 from airflow_dataflux.core.staging.cost import CostEstimate, Prices, estimate
 from airflow_dataflux.core.staging.dispatch import Dispatcher, Totals
-from airflow_dataflux.core.staging.plan import Batch, BatchKind
+from airflow_dataflux.core.staging.plan import RANGE_BYTES, Batch, BatchKind
 from airflow_dataflux.core.staging.planning import FetchPlan
 from airflow_dataflux.core.staging.preflight import BucketFindings
-from airflow_dataflux.core.staging.ranged import RANGE_BYTES
 from airflow_dataflux.core.staging.receipt import DOWNLOADED, Receipt
 from airflow_dataflux.core.staging.survey import ObjectStates, Survey
 from airflow_dataflux.core.staging.transfer import Outcome

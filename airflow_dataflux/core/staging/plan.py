@@ -27,6 +27,9 @@ COLD_CLASSES = frozenset({"NEARLINE", "COLDLINE", "ARCHIVE"})
 RANGED_BYTES = 32 << 20
 """Larger objects are read in several ranges at once: from here a single connection, not its latency, is the limit."""
 
+RANGE_BYTES = 16 << 20
+"""At 80 MB/s a range takes five times the latency of its request."""
+
 DIRECT_BATCH_BYTES = 8 << 20
 DIRECT_BATCH_OBJECTS = 16
 """Objects that one thread reads one after another: few enough that the last batch keeps no other thread waiting."""

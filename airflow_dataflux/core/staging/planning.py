@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from airflow_dataflux.core.config import StageRequest
 from airflow_dataflux.core.manifest import Manifest
 from airflow_dataflux.core.staging.choice import Circumstances, composing_is_faster, largest_composed_object
-from airflow_dataflux.core.staging.plan import DIRECT_BATCH_OBJECTS, Batch, BatchKind, Planner, PlanRules
+from airflow_dataflux.core.staging.plan import DIRECT_BATCH_OBJECTS, RANGE_BYTES, Batch, BatchKind, Planner, PlanRules
 from airflow_dataflux.core.staging.preflight import BucketFindings
 from airflow_dataflux.core.staging.survey import ObjectStates, Survey
 from airflow_dataflux.core.staging.transfer import Outcome
@@ -73,7 +73,8 @@ def make_plan(
 ) -> FetchPlan:
     """Decide how to fetch what a survey found."""
     in_flight = request.max_in_flight or DEFAULT_IN_FLIGHT
-    in_flight = max(1, min(in_flight, found.fetch_count))
+    # A large object is several requests.
+    in_flight = max(1, min(in_flight, found.fetch_count + found.fetch_bytes // RANGE_BYTES))
     around = Circumstances(in_flight=in_flight, workers=max(1, workers), soft_delete_s=findings.soft_delete_s)
     compose, reason, max_object_bytes = _choose(request, found, findings, around)
     threads_full = found.fetch_count // (in_flight * _BATCHES_EACH)

@@ -17,12 +17,9 @@ from airflow_dataflux.core.errors import ObjectNotFoundError, PreconditionFailed
 from airflow_dataflux.core.gcs.store import ObjectVersion
 from airflow_dataflux.core.staging.checksum import combine, extend
 from airflow_dataflux.core.staging.localfile import Branches
-from airflow_dataflux.core.staging.plan import Batch
+from airflow_dataflux.core.staging.plan import RANGE_BYTES, Batch
 from airflow_dataflux.core.staging.reading import ReadTally
 from airflow_dataflux.core.staging.transfer import Outcome, Transfer, wrong_bytes
-
-RANGE_BYTES = 16 << 20
-"""At 80 MB/s a range takes five times the latency of its request."""
 
 
 @dataclass(frozen=True, slots=True)
