@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
+from operator import itemgetter
 
 from airflow_dataflux.core.errors import EngineError, ManifestTooLargeError
 from airflow_dataflux.core.gcs.store import RequestCounts
@@ -190,7 +191,7 @@ class _Owner:
         own = process_usage()
         processes = [
             ProcessFigures(role=f"worker {worker}", cpu_s=used.cpu_s, peak_rss_bytes=used.peak_rss_bytes)
-            for worker, used in [*self._used, *self._using.items()]
+            for worker, used in sorted([*self._used, *self._using.items()], key=itemgetter(0))
         ]
         return Figures(
             requests=totals.pages + totals.probes,
