@@ -2,9 +2,10 @@
 
     python3 .ci/environment.py .venv .ci/constraints-airflow3.txt dev
 
-The environment holds the checkout (editable, with its [testing] extra) and one dependency group of pyproject.toml, in
-the versions of the constraints file. A stamp in the environment remembers what it was made from; while that has not
-changed, this script returns at once. A half-made environment has no stamp and is made again.
+The environment holds the checkout (editable, with its [testing] extra) and dependency groups of pyproject.toml, in the
+versions of the constraints file. A stamp in the environment remembers what it was made from; while that has not
+changed, and it holds all groups that are asked for, this script returns at once. A further group is added to what is
+there. A half-made environment has no stamp and is made again.
 
 Needs nothing but Python's standard library, and runs on old Pythons far enough to say that they are too old.
 """
@@ -30,31 +31,34 @@ def main(arguments):
             ),
             "Install a newer one and name it: make {} PYTHON=python3.12".format(os.environ.get("GOAL", "demo")),
         )
-    directory, constraints, group = arguments
+    directory, constraints, *groups = arguments
     python = os.path.join(directory, "bin", "python")
     stamp_file = os.path.join(directory, STAMP)
-    wanted = stamp(constraints, group)
-    if read(stamp_file) == wanted and subprocess.run([python, "-c", ""], check=False).returncode == 0:
+    wanted = stamp(constraints)
+    found, *held = read(stamp_file).split() or [""]
+    if found == wanted and set(groups) <= set(held) and subprocess.run([python, "-c", ""], check=False).returncode == 0:
         return
+    groups = sorted({*groups, *(held if found == wanted else ())})  # what changed may have lost a group
     began = time.monotonic()
     if not os.path.exists(stamp_file):
         say("Creating {} with {} (Python {})".format(directory, sys.executable, sys.version.split()[0]))
         if subprocess.run([sys.executable, "-m", "venv", "--clear", directory], check=False).returncode:
             fail("Python's venv module does not work here.", "On Debian and Ubuntu: apt-get install python3-venv")
     else:
-        say("Updating {}: what it is made from has changed".format(directory))
+        say("Updating {}: more is asked of it, or what it is made from has changed".format(directory))
         os.remove(stamp_file)
     say("Installing the packages of {} (log: {}/install.log)".format(constraints, directory))
     run_pip(directory, ["pip"], constraints)
-    run_pip(directory, ["--build-constraint", constraints, "--group", group, "--editable", ".[testing]"], constraints)
+    chosen = [word for group in groups for word in ("--group", group)]
+    run_pip(directory, ["--build-constraint", constraints, *chosen, "--editable", ".[testing]"], constraints)
     with open(stamp_file, "w") as file:
-        file.write(wanted)
+        file.write("\n".join([wanted, *groups]) + "\n")
     say("{} is ready after {:.0f} s".format(directory, time.monotonic() - began))
 
 
-def stamp(constraints, group):
-    """Return what identifies an environment: its inputs, its Python and its place."""
-    inputs = [read(constraints), read("pyproject.toml"), group, sys.version, os.getcwd()]
+def stamp(constraints):
+    """Return what identifies an environment, besides its groups: its inputs, its Python and its place."""
+    inputs = [read(constraints), read("pyproject.toml"), sys.version, os.getcwd()]
     return hashlib.sha256("\0".join(inputs).encode()).hexdigest()
 
 
