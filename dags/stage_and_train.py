@@ -1,0 +1,96 @@
+"""Stage and train in one task.
+
+Where each task may run somewhere else (KubernetesExecutor, many Celery workers), only the task that staged files can
+use them. So the training stages its data itself, with the hook, on whatever disk it finds itself beside. A try that
+lands on the same machine again reuses what is there; elsewhere it fetches.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from airflow.providers.common.compat.sdk import DAG, Param, task
+
+from airflow_dataflux import DatafluxHook, FastListOperator
+
+
+@task
+def stage_and_train(manifest: dict, params: dict | None = None) -> dict:
+    """Stage the data, read every file, and return the mean and the deviation of its bytes."""
+    from collections import Counter
+    from pathlib import Path
+
+    hook = DatafluxHook()
+    receipt = hook.stage(manifest, params["scratch"], strategy=params["strategy"], delete_extraneous=True)
+
+    files, seen = 0, Counter()
+    for row in hook.open_manifest(manifest).rows():
+        if not row.name.endswith("/"):  # a placeholder is no file
+            files += 1
+            seen.update(Path(receipt.destination, row.name).read_bytes())
+    total = seen.total()
+    mean = sum(value * count for value, count in seen.items()) / total
+    variance = sum((value - mean) ** 2 * count for value, count in seen.items()) / total
+    reused = receipt.summary()["reused"]
+    return {"files": files, "bytes": total, "mean": mean, "deviation": variance**0.5, "reused": reused}
+
+
+with DAG(
+    dag_id="stage_and_train",
+    description="Stage with the hook inside the task that trains",
+    doc_md=__doc__,
+    schedule=None,
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
+    catchup=False,
+    max_active_runs=1,
+    default_args={"retries": 2, "retry_delay": timedelta(seconds=30)},
+    tags=["dataflux", "example"],
+    params={
+        "bucket": Param(
+            "my-training-data",
+            type="string",
+            minLength=3,
+            examples=["my-training-data"],
+            title="Bucket",
+            description="Bare name of the bucket, without gs://",
+        ),
+        "prefix": Param(
+            "",
+            type="string",
+            examples=["images/train/", "2026/"],
+            title="Prefix",
+            description="Only objects whose names begin so. Empty: the whole bucket.",
+        ),
+        "manifest_uri": Param(
+            "gs://my-manifests/stage-and-train",
+            type="string",
+            pattern="^(/|[a-z0-9]+://)",
+            examples=["gs://my-manifests/stage-and-train", "file:///mnt/shared/manifest"],
+            title="Manifest",
+            description="Where the listing is kept: a place that every worker can read, not the data's own prefix.",
+        ),
+        "scratch": Param(
+            "/var/tmp/stage-and-train",  # noqa: S108 - a default to be changed
+            type="string",
+            pattern="^/",
+            examples=["/var/tmp/stage-and-train", "/mnt/disks/ssd0/train"],  # noqa: S108
+            title="Scratch directory",
+            description="Absolute directory for the files, on the disk of whichever machine runs the task.",
+        ),
+        "strategy": Param(
+            "auto",
+            enum=["auto", "compose", "direct"],
+            title="Strategy",
+            description="auto chooses by size, cost and measured latency; compose and direct force one way.",
+        ),
+    },
+) as dag:
+    listing = FastListOperator(
+        task_id="list",
+        bucket="{{ params.bucket }}",
+        prefix="{{ params.prefix }}",
+        manifest_uri="{{ params.manifest_uri }}",
+        seed_manifest="{{ params.manifest_uri }}",
+        on_empty="fail",  # a training without data is a mistake
+    )
+    stage_and_train(listing.output)
