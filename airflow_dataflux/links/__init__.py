@@ -1,1 +1,1 @@
-"""Placeholder docstring, replaced by its owner."""
+"""Extra links: what the UI offers beside a task of this package."""
