@@ -27,8 +27,23 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 
 
 def usable_cores() -> int:
-    """Return how many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return how many processors this process may use: its affinity, and the limit of its container."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(allowed, _container_cores(_CPU_LIMIT) or allowed)
+
+
+_CPU_LIMIT = "/sys/fs/cgroup/cpu.max"
+"""Control group v2, as a container sees its own (https://docs.kernel.org/admin-guide/cgroup-v2.html)."""
+
+
+def _container_cores(path: str) -> int | None:
+    """Return a control group's limit in whole processors, rounded up; None where there is none or none is told."""
+    try:
+        with open(path, encoding="ascii") as file:
+            quota, period = file.read().split()
+        return max(1, -(-int(quota) // int(period)))
+    except (OSError, ValueError):  # no such control group; "max", which means no limit
+        return None
 
 
 def check_bucket_name(bucket: str) -> str:
