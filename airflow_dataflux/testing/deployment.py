@@ -4,8 +4,9 @@ Scheduler with LocalExecutor, DAG processor and API server, each a process of it
 directory of its own and a free port of 127.0.0.1; driven over the public REST API, as any user would.
 
 Guarantees: `stop` (and leaving the `with` block) ends every process that was started, however deep, also those
-that a task started and left; nothing is read from or written to another Airflow on this machine; the deployment
-sends no usage data. The caller's `AIRFLOW__*` variables are dropped, everything else of its environment is passed on.
+that a task started and left; if the caller is killed and cannot stop it, they end as well. Nothing is read from or
+written to another Airflow on this machine; the deployment sends no usage data. The caller's `AIRFLOW__*` variables are dropped, everything else of its environment is passed
+on.
 
 Assumptions: Linux (processes are found below /proc by their session and AIRFLOW_HOME), Airflow 3.0 or later
 behind `python`. This module imports no Airflow, so it can drive one that is installed elsewhere.
@@ -16,13 +17,12 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -31,6 +31,8 @@ from typing import Any, Self
 import urllib3
 
 from airflow_dataflux.core.errors import DatafluxError
+from airflow_dataflux.testing.keeper import Keeper
+from airflow_dataflux.testing.processes import kill_all, processes_of
 
 _USER = "admin"
 _POLL_S = 0.5
@@ -39,6 +41,8 @@ _STOP_S = 10.0
 _RESTART_S = 120.0
 _LOCK_S = 60
 """How long SQLite may wait for its one writer; its default of 5 s is too short for five busy processes."""
+_API_TIMEOUT_S = 60
+"""How long a task waits for an answer of the API server; its default of 5 s is too short where all share few cores."""
 _FINISHED = frozenset({"success", "failed"})
 _LOG_NOISE = frozenset(
     {"timestamp", "event", "level", "logger", "filename", "lineno", "ti_id", "dag_id", "run_id", "task_id"}
@@ -62,6 +66,8 @@ class _Component:
     name: str
     process: subprocess.Popen[bytes]
     log: Path
+    watched: bool
+    """Whether its end is an error of the deployment."""
 
 
 class AirflowDeployment:
@@ -97,6 +103,7 @@ class AirflowDeployment:
             **(environment or {}),
         }
         self._components: list[_Component] = []
+        self._keeper: Keeper | None = None
         self._http = urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(connect=5, read=60))
         self._token: str | None = None
 
@@ -129,15 +136,10 @@ class AirflowDeployment:
         """
         self.home.mkdir(parents=True, exist_ok=True)
         (self.home / "passwords.json").write_text(json.dumps({_USER: self.password}) + "\n")
-        migrated = self.command("db", "migrate", timeout_s=timeout_s)
-        if migrated.returncode:
-            raise DeploymentError(
-                f"`airflow db migrate` ended with {migrated.returncode}: {_tail(migrated.stderr, 3)}",
-                log=_tail(migrated.stderr),
-            )
         try:
+            self._migrate(timeout_s)
             for name, arguments in _COMPONENTS.items():
-                self._components.append(self._spawn(name, arguments))
+                self._components.append(self._spawn(name, self._airflow(arguments)))
             self._until(self._healthy, timeout_s, "become healthy")
         except BaseException:
             self.stop()
@@ -147,23 +149,31 @@ class AirflowDeployment:
         """End every process of this deployment. Idempotent."""
         _end(self._components)
         # A killed supervisor leaves its tasks, and a killed task its children.
-        _kill_all(self.processes)
+        kill_all(self.processes)
         self._components.clear()
+        if self._keeper is not None:
+            self._keeper.close()
+            self._keeper = None
 
     def processes(self) -> list[int]:
         """Return the pids of every process that runs for this deployment, tasks and their children included."""
-        # Two marks, because each can be lost: Airflow renames its processes over their environment, but they never
-        # leave the session of their component; what a task starts may open a session, but carries the environment.
-        marker = f"AIRFLOW_HOME={self.home}".encode()
-        sessions = {component.process.pid for component in self._components}
-        return [
-            pid
-            for pid, session, environment in _processes()
-            if (session in sessions or marker in environment) and pid != os.getpid()
-        ]
+        return processes_of(self.home, {component.process.pid for component in self._components})
+
+    def start_component(
+        self, name: str, command: Sequence[str], *, environment: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[bytes]:
+        """Run one more process beside the deployment's own, such as a worker of another executor or its broker.
+
+        `command` is a program and its arguments, `environment` goes over the deployment's own. It may have an
+        AIRFLOW_HOME of its own below `home`. Call it before or after `start`. The caller sees to it that the process
+        does what it should; `stop` ends it and all that it started, and `component_log` tells what it wrote.
+        """
+        component = self._spawn(name, command, environment=environment, watched=False)
+        self._components.append(component)
+        return component.process
 
     def component_log(self, name: str) -> str:
-        """Return what "scheduler", "dag-processor" or "api-server" wrote."""
+        """Return what "scheduler", "dag-processor", "api-server" or an added component wrote."""
         return (self.home / "components" / f"{name}.log").read_text(errors="replace")
 
     def command(
@@ -171,7 +181,7 @@ class AirflowDeployment:
     ) -> subprocess.CompletedProcess[str]:
         """Run `airflow <arguments>` in this deployment and return how it ended; a failure is not raised."""
         return subprocess.run(  # noqa: S603 - the interpreter and the arguments are the caller's own
-            [self.python, "-m", "airflow", *arguments],
+            self._airflow(arguments),
             env={**self._environment, **(environment or {})},
             cwd=self.home,
             stdin=subprocess.DEVNULL,
@@ -330,48 +340,66 @@ class AirflowDeployment:
 
     # -- inside
 
-    def _spawn(self, name: str, arguments: Sequence[str]) -> _Component:
+    def _migrate(self, timeout_s: float) -> None:
+        migrated = self.command("db", "migrate", timeout_s=timeout_s)
+        if migrated.returncode:
+            raise DeploymentError(
+                f"`airflow db migrate` ended with {migrated.returncode}: {_tail(migrated.stderr, 3)}",
+                log=_tail(migrated.stderr),
+            )
+
+    def _airflow(self, arguments: Sequence[str]) -> list[str]:
+        return [self.python, "-m", "airflow", *arguments]
+
+    def _spawn(
+        self, name: str, command: Sequence[str], *, environment: Mapping[str, str] | None = None, watched: bool = True
+    ) -> _Component:
         log = self.home / "components" / f"{name}.log"
-        log.parent.mkdir(exist_ok=True)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        if self._keeper is None:
+            self._keeper = Keeper(self.home)
         with log.open("ab") as output:
-            process = subprocess.Popen(  # noqa: S603 - the interpreter is the caller's own
-                [self.python, "-m", "airflow", *arguments],
-                env=self._environment,
+            process = subprocess.Popen(  # noqa: S603 - the command is ours or the caller's own
+                command,
+                env={**self._environment, **(environment or {})},
                 cwd=self.home,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # a Ctrl-C in the caller's terminal is the caller's; it calls stop()
             )
-        return _Component(name=name, process=process, log=log)
+        self._keeper.watch(process.pid)
+        return _Component(name=name, process=process, log=log, watched=watched)
 
     @contextmanager
     def _stopped(self, *names: str) -> Iterator[None]:
         stopped = [component for component in self._components if component.name in names]
         _end(stopped)
         sessions = {component.process.pid for component in stopped}
-        _kill_all(lambda: [pid for pid, session, _ in _processes() if session in sessions])
+        kill_all(lambda: processes_of(None, sessions))
         for component in stopped:
             self._components.remove(component)
         try:
             yield
         finally:
-            self._components.extend(self._spawn(name, _COMPONENTS[name]) for name in names)
+            self._components.extend(self._spawn(name, self._airflow(_COMPONENTS[name])) for name in names)
             self._until(self._healthy, _RESTART_S, "become healthy again")
 
     def _healthy(self) -> bool:
         try:
             status, answer = self._send("GET", "/api/v2/monitor/health", None, {})
+            # The tasks' API builds its schemas for its first caller, which blocks the server for seconds.
+            tasks_status, _ = self._send("GET", "/execution/health", None, {})
         except urllib3.exceptions.HTTPError:
             return False  # not listening yet
         parts = ("metadatabase", "scheduler", "dag_processor")
-        return status == 200 and all(answer[part]["status"] == "healthy" for part in parts)
+        return status == tasks_status == 200 and all(answer[part]["status"] == "healthy" for part in parts)
 
     def _until(self, reached: Callable[[], bool], timeout_s: float, what: str) -> None:
         deadline = time.monotonic() + timeout_s
         while not reached():
             for component in self._components:
-                if component.process.poll() is not None:
+                if component.watched and component.process.poll() is not None:
                     raise DeploymentError(
                         f"Airflow's {component.name} ended with {component.process.returncode} before it could {what}; "
                         f"its log is {component.log}.",
@@ -454,6 +482,7 @@ def _component_environment(home: Path, port: int, parallelism: int) -> dict[str,
         "API__BASE_URL": f"http://127.0.0.1:{port}",
         "API__SECRET_KEY": secrets.token_urlsafe(32),
         "API_AUTH__JWT_SECRET": secrets.token_urlsafe(64),
+        "WORKERS__EXECUTION_API_TIMEOUT": str(_API_TIMEOUT_S),
         "DAG_PROCESSOR__REFRESH_INTERVAL": "5",
         "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "5",
     }
@@ -480,30 +509,6 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def _processes() -> Iterator[tuple[int, int, list[bytes]]]:
-    """Yield pid, session and environment of every process that runs and is ours to see; a zombie does not run."""
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            try:
-                # proc_pid_stat(5): the name in parentheses may hold anything, so the fields count from its end.
-                state, _parent, _group, session = (
-                    Path("/proc", entry, "stat").read_text().rpartition(")")[2].split()[:4]
-                )
-                environment = Path("/proc", entry, "environ").read_bytes().split(b"\0")
-            except OSError:
-                continue  # it ended meanwhile, or is another user's
-            if state != "Z":
-                yield int(entry), int(session), environment
-
-
-def _kill_all(find: Callable[[], list[int]]) -> None:
-    while found := find():
-        for pid in found:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        time.sleep(0.05)
 
 
 def _quoted(run_id: str) -> str:

@@ -1,0 +1,87 @@
+"""A deployment whose owner is killed does not live on. No Airflow here: its components are programs that sleep."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from airflow_dataflux.testing.deployment import AirflowDeployment
+
+HANG_S = 120.0
+
+OWNER = """
+import os, signal, subprocess, sys
+from airflow_dataflux.testing.deployment import AirflowDeployment
+
+deployment = AirflowDeployment(sys.argv[1], sys.argv[1])
+# One that lost its environment, as Airflow's processes do, and one that left the session, as a task's child may.
+bare = ["env", "-i", "sleep", "1000"]
+deployment.start_component("bare", bare)
+deployment.start_component("deep", ["sh", "-c", "setsid sleep 1000 & exec sleep 1000"])
+if sys.argv[2] == "holding":
+    # A forked child of the owner keeps the pipe to the keeper open.
+    if os.fork() == 0:
+        signal.pause()
+while len(deployment.processes()) < 3:
+    pass
+print(*deployment.processes(), flush=True)
+signal.pause()
+"""
+
+
+def runs(pid: int) -> bool:
+    try:
+        return Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.fixture(params=["alone", "holding"])
+def owner(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", OWNER, str(tmp_path / "home"), request.param],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    yield process
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)  # the child that held the pipe
+    process.communicate()
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL], ids=str)
+def test_nothing_outlives_an_owner_that_is_killed(owner: subprocess.Popen[str], end: signal.Signals) -> None:
+    assert owner.stdout is not None
+    pids = [int(word) for word in owner.stdout.readline().split()]
+    assert len(pids) == 3
+    assert all(runs(pid) for pid in pids)
+    owner.send_signal(end)
+    assert owner.wait() == -end
+    deadline = time.monotonic() + HANG_S
+    while any(runs(pid) for pid in pids):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_deployment_that_was_stopped_leaves_no_keeper(tmp_path: Path) -> None:
+    deployment = AirflowDeployment(tmp_path / "home", tmp_path)
+    process = deployment.start_component("sleeper", ["sleep", "1000"])
+    children = Path(f"/proc/self/task/{os.getpid()}/children")
+    before = set(children.read_text().split())
+    assert str(process.pid) in before
+    deployment.stop()
+    assert process.returncode == -signal.SIGTERM
+    assert deployment.processes() == []
+    left = set(children.read_text().split())
+    assert len(before - left) == 2  # the component and the keeper
+    deployment.stop()
