@@ -96,8 +96,13 @@ def test_listing_and_staging_meet_only_in_the_manifest() -> None:
 
 
 def test_what_listing_and_staging_share_knows_neither() -> None:
-    shared = imports_from("core.gcs", "core.manifest", "core.runtime", "core.model", "core.config")
+    shared = imports_from("core.gcs", "core.manifest", "core.report", "core.runtime", "core.model", "core.config")
     assert offenders(shared, *ours("core.listing", "core.staging")) == []
+
+
+def test_the_report_is_drawn_from_data_alone() -> None:
+    rest = sorted({one.imported for one in imports_from("core.report") if is_in(one.imported, *ours("core"))})
+    assert [imported for imported in rest if not is_in(imported, *ours("core.report"))] == []
 
 
 def test_the_runtime_knows_nothing_of_cloud_storage() -> None:

@@ -122,6 +122,7 @@ class ListRequest:
         seed_manifest_uri: an earlier manifest whose boundary names seed the ranges.
         workers: worker processes.
         streams: list requests in flight, over all workers.
+        report: record how it goes and write `report.html` beside the manifest.
     """
 
     bucket: str
@@ -131,6 +132,7 @@ class ListRequest:
     seed_manifest_uri: str | None = None
     workers: int = field(default_factory=usable_cores)
     streams: int = DEFAULT_STREAMS
+    report: bool = False
 
     def __post_init__(self) -> None:
         check_bucket_name(self.bucket)
@@ -175,6 +177,7 @@ class StageRequest:
         max_in_flight: requests in flight over all workers; None chooses.
         workers: worker processes.
         dry_run: plan and estimate, move nothing.
+        report: record how it goes and write a report beside the receipt.
         identity: who stages.
     """
 
@@ -188,6 +191,7 @@ class StageRequest:
     max_in_flight: int | None = None
     workers: int = field(default_factory=usable_cores)
     dry_run: bool = False
+    report: bool = False
     identity: RunIdentity = field(default_factory=RunIdentity)
 
     def __post_init__(self) -> None:

@@ -29,6 +29,7 @@ from airflow_dataflux.core.listing.messages import (
 )
 from airflow_dataflux.core.listing.plan import Figures, FinishedRange, ListingPlan, Outcome, ProcessFigures
 from airflow_dataflux.core.listing.progressline import progress_line
+from airflow_dataflux.core.listing.recording import Recorder
 from airflow_dataflux.core.listing.scheduler import Scheduler
 from airflow_dataflux.core.manifest import INLINE_MAX_BYTES
 from airflow_dataflux.core.namerange import NameRange
@@ -71,6 +72,7 @@ class _Owner:
         self._halted = False
         self._started_at = time.monotonic()
         self._pulse = Pulse(PROGRESS_EVERY_S)
+        self._recorder = None if plan.recorded_from is None else Recorder(plan.recorded_from)
 
     def run(self) -> Outcome:
         for worker in range(self._group.count):
@@ -92,6 +94,7 @@ class _Owner:
             voids=self._scheduler.knowledge.voids,
             next_range_id=self._scheduler.next_range_id,
             figures=self._figures(),
+            record=self._recorder.finish() if self._recorder else None,
         )
 
     def _join(self, worker: int) -> None:
@@ -111,6 +114,8 @@ class _Owner:
 
     def _carry_out(self, orders: list[Order]) -> None:
         for order in orders:
+            if self._recorder:
+                self._recorder.ordered(order)
             self._group.send(order.worker, order.instruction)
 
     def _take(self, event: WorkerMessage | WorkerEnded) -> None:
@@ -118,6 +123,8 @@ class _Owner:
             self._worker_ended(event)
             return
         message = event.message
+        if self._recorder:
+            self._recorder.took(message)
         match message:
             case WorkerFigures():
                 self._using[event.worker] = message
@@ -151,6 +158,8 @@ class _Owner:
                 "task more memory, or lower workers and streams.",
                 exitcode=event.exitcode,
             )
+        if self._recorder:
+            self._recorder.lost(event.worker)
         self._carry_out(self._scheduler.handle(WorkerLost(event.worker)))
         self._group.replace(event.worker)
         self._join(event.worker)

@@ -43,6 +43,7 @@ from airflow_dataflux.core.listing.plan import (
     Outcome,
     ProcessFigures,
 )
+from airflow_dataflux.core.listing.runreport import ListingRecord, write_report
 from airflow_dataflux.core.listing.seeding import Seeds
 from airflow_dataflux.core.listing.stream import NameColumn, page_listed
 from airflow_dataflux.core.listing.unneeded import DELETES_IN_FLIGHT, delete_unneeded
@@ -50,6 +51,7 @@ from airflow_dataflux.core.listing.worker import listing_worker, part_prefix
 from airflow_dataflux.core.manifest import Manifest, ManifestFiles, PartWriter, inline, publish
 from airflow_dataflux.core.manifest.location import manifest_location
 from airflow_dataflux.core.namerange import NameRange, after, distinct_prefixes, prefix_range
+from airflow_dataflux.core.report.notice import OnReport
 from airflow_dataflux.core.runtime.cancel import CancelToken
 from airflow_dataflux.core.runtime.jobs import Job, run_job
 from airflow_dataflux.core.runtime.progress import Progress
@@ -74,6 +76,7 @@ def list_objects(
     tokens: TokenSource,
     cancel: CancelToken | None = None,
     on_progress: Callable[[Progress], None] | None = None,
+    on_report: OnReport | None = None,
     isolated: bool = True,
 ) -> Manifest:
     """List what `request` asks for and return the published (or inline) manifest.
@@ -84,6 +87,7 @@ def list_objects(
         tokens: access tokens, asked for in the calling thread.
         cancel: stops the listing: CancelledError within seconds, nothing is published.
         on_progress: called in the calling thread, every few seconds.
+        on_report: called once the report is beside the manifest, if the request asks for one.
         isolated: list large buckets in an engine process with worker processes; else with threads of this process.
 
     Costs about one request (class A) per 1,000 objects, and at most a tenth more.
@@ -98,7 +102,8 @@ def list_objects(
     own = CancelToken()
     outer = cancel or CancelToken()
     with outer.waking(lambda: own.cancel(outer.reason)), _places(request) as parts_uri:
-        return _Listing(request, store_config, tokens, own, on_progress, isolated, parts_uri).run()
+        listing = _Listing(request, store_config, tokens, own, on_progress, isolated, parts_uri)
+        return listing.run(on_report)
 
 
 @contextlib.contextmanager
@@ -152,8 +157,9 @@ class _Listing:
         self._listed_at = datetime.now(UTC)
         self._used_before = process_usage()
         self._processes = 0
+        self._record = ListingRecord(self._started_at) if request.report and request.manifest_uri else None
 
-    def run(self) -> Manifest:
+    def run(self, on_report: OnReport | None) -> Manifest:
         request = self._request
         logger.info("Listing %s.", self._shown())
         with (
@@ -172,6 +178,7 @@ class _Listing:
             except BaseException:
                 self._delete_parts(files, ())
                 raise
+            notice = write_report(files, manifest, self._record) if self._record else None
         stats = manifest.stats
         logger.info(
             "Listed %s: %d objects, %d bytes in %.2f s with %d requests.",
@@ -179,6 +186,10 @@ class _Listing:
         )  # fmt: skip
         if request.manifest_uri is not None:
             logger.info("The manifest is at %s, fingerprint %s.", manifest.uri, manifest.fingerprint)
+        if notice is not None:
+            logger.info("The report of the listing is at %s.", notice.uri)
+            if on_report is not None:
+                on_report(notice)
         return manifest
 
     def _list(self, store: Store, files: ManifestFiles, seeds: Seeds) -> Manifest:
@@ -210,6 +221,8 @@ class _Listing:
         row_filter = RowFilter(self._request.filters)
         kept = row_filter.apply(rows)
         event = page_listed(0, rows, kept, more=not cursor.ended)
+        if self._record:
+            self._record.first_page(event.listed, kept, low=root.start, high=cursor.end if cursor.ended else event.last)
         rest = () if cursor.ended else (NameRange(root.start if event.last is None else after(event.last), root.end),)
         figures = Figures(
             requests=1,
@@ -258,6 +271,7 @@ class _Listing:
             listed=so_far.figures.listed,
             inline_bytes=so_far.figures.inline_bytes,
             hand_over=hand_over,
+            recorded_from=self._started_at if self._record else None,
         )
         outcome: Outcome = run_job(
             Job(run=run_listing, worker_body=listing_worker, workers=workers, payload=plan),
@@ -278,6 +292,9 @@ class _Listing:
         so_far.examples, so_far.voids = outcome.examples, outcome.voids
         so_far.next_range_id = outcome.next_range_id
         so_far.figures.add(outcome.figures)
+        if self._record and outcome.record:
+            outcome.record.isolated = isolated
+            self._record.jobs.append(outcome.record)
 
     def _pass_on(self, event: object) -> None:
         if isinstance(event, Progress):

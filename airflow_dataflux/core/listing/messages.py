@@ -12,6 +12,7 @@ from airflow_dataflux.core.config import ListRequest, StoreConfig
 from airflow_dataflux.core.gcs.store import RequestCounts
 from airflow_dataflux.core.manifest.parts import PartInfo
 from airflow_dataflux.core.namerange import NameRange
+from airflow_dataflux.core.report.census import Census
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,13 +98,14 @@ class RangeEnded:
     """The range was listed up to `end`, and its rows are in `parts`.
 
     `end` is the range's own end, or an earlier name after a Halt; `parts` are durable; `dropped` counts what each
-    filter left out.
+    filter left out; `census` counts what is in the parts, where a report was asked for.
     """
 
     range_id: int
     end: str | None
     parts: tuple[PartInfo, ...] = ()
     dropped: dict[str, int] = field(default_factory=dict)
+    census: Census | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from airflow_dataflux.core.config import ListRequest, StoreConfig
+from airflow_dataflux.core.listing.recording import JobRecord
 from airflow_dataflux.core.manifest.parts import PartInfo
 from airflow_dataflux.core.namerange import NameRange
 
@@ -40,6 +41,7 @@ class ListingPlan:
         examples, voids: names, and empty ranges, known already.
         listed, inline_bytes: what was listed before this job.
         hand_over: when to stop and hand over what is left; None: list everything.
+        recorded_from: when the listing began, on the monotonic clock, if the job is to be recorded.
     """
 
     request: ListRequest
@@ -55,6 +57,7 @@ class ListingPlan:
     listed: int = 0
     inline_bytes: int = 0
     hand_over: HandOver | None = None
+    recorded_from: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,3 +119,4 @@ class Outcome:
     voids: tuple[NameRange, ...]
     next_range_id: int
     figures: Figures
+    record: JobRecord | None = None

@@ -18,6 +18,7 @@ from airflow_dataflux.core.listing.filters import RowFilter
 from airflow_dataflux.core.listing.messages import PageListed, Probe, Probed, RangeEnded
 from airflow_dataflux.core.manifest.parts import PartInfo
 from airflow_dataflux.core.namerange import successor, wire_start
+from airflow_dataflux.core.report.census import Census
 
 _EXAMPLES = 3
 """Names sent along from inside each page: enough for the scheduler to learn which positions of a name vary."""
@@ -71,8 +72,9 @@ def list_range(
     row_filter: RowFilter,
     sink: RowSink,
     send: Callable[[object], None],
+    census: Census | None = None,
 ) -> None:
-    """List the cursor's range to its end; report every page and the end."""
+    """List the cursor's range to its end; report every page and the end, with a census if there is one to fill."""
     try:
         while not cursor.ended:
             with cursor.lock:
@@ -84,12 +86,15 @@ def list_range(
             rows = page.rows.slice(taken.start, taken.stop - taken.start)
             kept = row_filter.apply(rows)
             sink.append(kept)
+            if census is not None:
+                census.add(kept)
             send(page_listed(range_id, rows, kept, more=not cursor.ended))
         parts = tuple(sink.finish())
     except BaseException:
         sink.abandon()
         raise
-    send(RangeEnded(range_id, cursor.end, parts, dict(row_filter.dropped)))
+    counted = None if census is None else census.count()
+    send(RangeEnded(range_id, cursor.end, parts, dict(row_filter.dropped), counted))
 
 
 def answer_probe(probe: Probe, store: Store, bucket: str) -> Probed:

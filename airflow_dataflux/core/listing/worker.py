@@ -34,6 +34,7 @@ from airflow_dataflux.core.listing.messages import (
 from airflow_dataflux.core.listing.stream import answer_probe, list_range
 from airflow_dataflux.core.manifest.files import ManifestFiles
 from airflow_dataflux.core.manifest.parts import PartWriter
+from airflow_dataflux.core.report.census import Census
 from airflow_dataflux.core.runtime.cancel import CancelToken
 from airflow_dataflux.core.runtime.usage import process_usage
 from airflow_dataflux.core.runtime.workers import WorkerLink
@@ -174,6 +175,7 @@ class _Streams:
                     self._files, setup.parts_uri, part_prefix(setup.run_id, order.range_id), encoder=self._encoder
                 ),
                 send=self._tell,
+                census=Census() if setup.request.report else None,
             )
         finally:
             del self._cursors[order.range_id]

@@ -20,6 +20,12 @@ _WRITE_PERMISSIONS = ("storage.objects.create", "storage.objects.delete", "stora
 """Creating and reading parts, and replacing an earlier manifest."""
 
 
+_CONTENT_TYPES = {
+    "json": "application/json",
+    "parquet": "application/vnd.apache.parquet",
+    "html": "text/html; charset=utf-8",
+}
+
 _READ_ATTEMPTS = 4
 """As often as a small body may break; opening a read has its own retries in the store."""
 
@@ -75,7 +81,7 @@ class BucketFiles:
 
     def write(self, location: Location, data: bytes) -> None:
         """Create or replace the object: one class A request."""
-        kind = "application/json" if location.path.endswith(".json") else "application/vnd.apache.parquet"
+        kind = _CONTENT_TYPES.get(location.path.rpartition(".")[2], "application/octet-stream")
         self._store.upload(location.bucket, location.path, data, content_type=kind)
 
     def delete(self, location: Location) -> None:

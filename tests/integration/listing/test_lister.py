@@ -258,7 +258,8 @@ def test_a_killed_worker_process_loses_and_doubles_nothing(server: GCSServer, tm
     listed: list[Manifest] = []
 
     def run() -> None:
-        listed.append(fetch(server, "large", manifest_uri=str(tmp_path), isolated=True, workers=2, streams=8))
+        uri = str(tmp_path)
+        listed.append(fetch(server, "large", manifest_uri=uri, isolated=True, workers=2, streams=8, report=True))
 
     listing = threading.Thread(target=run)
     listing.start()
@@ -273,6 +274,9 @@ def test_a_killed_worker_process_loses_and_doubles_nothing(server: GCSServer, tm
     assert names_of(manifest) == server.names("large")
     parts = {path.name for path in tmp_path.iterdir() if path.suffix == ".parquet"}
     assert parts == {part.path for part in manifest.index.parts}
+    report = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "1 worker process died" in report
+    assert 'class="lostline"' in report
 
 
 def test_credentials_that_are_refused_end_the_listing(server: GCSServer, tmp_path: Path) -> None:

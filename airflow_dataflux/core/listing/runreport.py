@@ -1,0 +1,316 @@
+"""The report of a listing: what it remembers besides its jobs, and the page that is made of it.
+
+Guarantees: the page describes the manifest that was just published, with the very figures of its `stats`; it appears
+whole, as `report.html` beside `manifest.json`, and replaces that of an earlier listing. A page that cannot be written
+is a warning: the manifest is there and right.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+
+from airflow_dataflux import __version__
+from airflow_dataflux.core.listing.recording import JobRecord
+from airflow_dataflux.core.manifest import Manifest, ManifestFiles
+from airflow_dataflux.core.manifest.location import join_uri
+from airflow_dataflux.core.report import wording
+from airflow_dataflux.core.report.blocks import (
+    Areas,
+    Block,
+    Fact,
+    Group,
+    Layer,
+    NameMap,
+    Page,
+    Pairs,
+    Section,
+    Table,
+    Timeline,
+)
+from airflow_dataflux.core.report.census import Census
+from airflow_dataflux.core.report.notice import ReportNotice
+from airflow_dataflux.core.report.page import render
+from airflow_dataflux.core.report.series import Series
+from airflow_dataflux.core.report.sizes import class_table, size_histogram
+from airflow_dataflux.core.report.spans import Span, SpanKind
+
+_LOG = logging.getLogger(__name__)
+
+REPORT_NAME = "report.html"
+"""Name of the report in the manifest's directory."""
+
+_PAGE_USD = 0.005 / 1000
+"""A list request is one of class A, in the United States multi-region (https://cloud.google.com/storage/pricing)."""
+
+
+@dataclass(slots=True)
+class ListingRecord:
+    """What a listing remembers for its report: its first page, then its jobs.
+
+    Attributes:
+        began: when it began, on the monotonic clock.
+        first: the first page.
+        first_census: its objects that passed the filters.
+        jobs: in the order in which they ran.
+    """
+
+    began: float
+    first: Span | None = None
+    first_census: Census = field(default_factory=Census)
+    jobs: list[JobRecord] = field(default_factory=list)
+
+    def first_page(self, listed: int, kept: pa.RecordBatch, *, low: str, high: str | None) -> None:
+        """Take note of the first page, when it is there."""
+        end_s = time.monotonic() - self.began
+        self.first = Span(0, 0, 0.0, end_s, SpanKind.LISTED, low, high, listed, 1, listed_s=end_s)
+        self.first_census.add(kept)
+
+    def census(self) -> Census:
+        """Return the objects of the manifest."""
+        whole = Census()
+        whole.merge(self.first_census)
+        for job in self.jobs:
+            whole.merge(job.census)
+        return whole
+
+
+def write_report(files: ManifestFiles, manifest: Manifest, record: ListingRecord) -> ReportNotice | None:
+    """Write the report of a published manifest; None, with a warning, if that was not possible."""
+    directory = manifest.uri
+    if directory is None:
+        return None
+    uri = join_uri(directory, REPORT_NAME)
+    finished_at = datetime.now(UTC)
+    try:
+        files.write(uri, render(listing_page(manifest, record, finished_at)))
+    except Exception as error:  # noqa: BLE001 - whatever it is, the listing is finished and its manifest is right
+        _LOG.warning("The report of the listing could not be written to %s: %s", uri, error)
+        return None
+    return ReportNotice(
+        kind="listing",
+        uri=uri,
+        title=_title(manifest),
+        object_count=len(manifest),
+        total_bytes=manifest.total_bytes,
+        seconds=manifest.stats["wall_s"],
+        finished_at=finished_at.isoformat(),
+    )
+
+
+def listing_page(manifest: Manifest, record: ListingRecord, finished_at: datetime) -> Page:
+    """Compose the page."""
+    stats, census = manifest.stats, record.census()
+    return Page(
+        kind="Listing",
+        title=_title(manifest),
+        subtitle=f"Begun {_moment(manifest.listed_at)}, finished {_moment(finished_at)}.",
+        facts=_facts(manifest, stats),
+        sections=(
+            Section(
+                title="Streams",
+                lead="A stream lists one name range, page by page. One that has nothing to do takes a part of what "
+                "another has still before it: a steal.",
+                blocks=_streams(record, stats["wall_s"]),
+            ),
+            Section(title="Throughput", blocks=_throughput(record, stats["wall_s"])),
+            Section(
+                title="Objects",
+                blocks=(
+                    *size_histogram(census.sizes, title="Sizes", about="in the manifest"),
+                    *class_table(census.classes, census.bytes_by_class),
+                    *_dropped(stats),
+                ),
+            ),
+            Section(title="Requests and processes", blocks=(_requests(manifest, stats), _processes(stats))),
+            Section(title="What was asked for", blocks=(_asked(manifest),)),
+        ),
+        footer=f"airflow-provider-dataflux {__version__} · fingerprint {manifest.fingerprint} · {manifest.uri}",
+    )
+
+
+def _title(manifest: Manifest) -> str:
+    shown = [f"gs://{manifest.bucket}/{prefix}" for prefix in manifest.prefixes[:3]]
+    more = len(manifest.prefixes) - len(shown)
+    return ", ".join(shown) + (f" and {more} more prefixes" if more > 0 else "")
+
+
+def _moment(at: datetime) -> str:
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _facts(manifest: Manifest, stats: Mapping[str, Any]) -> tuple[Fact, ...]:
+    wall_s, requests = stats["wall_s"], stats["requests"]
+    return (
+        Fact(label="Objects", value=wording.count(len(manifest)), note=_left_out(manifest, stats)),
+        Fact(label="Bytes", value=wording.size(manifest.total_bytes), note=f"{manifest.total_bytes:,} bytes"),
+        Fact(
+            label="Wall time",
+            value=wording.seconds(wall_s),
+            note=f"{wording.count(stats['listed'] / max(wall_s, 1e-9))} objects/s",
+        ),
+        Fact(
+            label="List requests",
+            value=wording.count(requests),
+            note=f"about {wording.dollars(requests * _PAGE_USD)}",
+        ),
+        Fact(
+            label="Steals",
+            value=wording.count(stats["steals"]),
+            note=f"{wording.plural(stats['wasted_requests'], 'request')} without objects",
+        ),
+        Fact(
+            label="Processor time",
+            value=wording.seconds(stats["cpu_s"]),
+            note=f"at most {wording.size(stats['peak_rss_bytes'])} of memory",
+        ),
+    )
+
+
+def _left_out(manifest: Manifest, stats: Mapping[str, Any]) -> str:
+    dropped = stats["listed"] - len(manifest)
+    return f"of {wording.count(stats['listed'])} listed" if dropped else "all that were listed"
+
+
+def _streams(record: ListingRecord, seconds: float) -> tuple[Block, ...]:
+    groups = _groups(record)
+    spans = tuple(span for group in groups for span in group.spans)
+    listed = [span for span in spans if span.kind in (SpanKind.LISTED, SpanKind.HANDED_OVER)]
+    ranges = sum(span.count for span in listed)
+    probes = sum(span.count for span in spans if span.kind is SpanKind.PROBE)
+    steals = sum(job.log.mark_count for job in record.jobs)
+    lost = sum(len(job.lost) for job in record.jobs)
+    summary = (
+        f"{wording.plural(ranges, 'name range')} in {wording.plural(sum(group.lanes for group in groups), 'stream')}, "
+        f"{_most_at_once(spans)} at once at most; {wording.plural(probes, 'probe')}; ranges were divided "
+        f"{wording.plural(steals, 'time')}. {_how(record)}"
+    )
+    if lost:
+        died = wording.plural(lost, "worker process", "worker processes")
+        summary += f" {died} died; what they had not reported was listed again."
+    if len(listed) != ranges:
+        summary += " Bars that are close together are drawn as one."
+    return (
+        Timeline(title="Which stream listed which names when", summary=summary, groups=groups, seconds=seconds),
+        NameMap(
+            title="How the names were covered",
+            summary="All names from the first, at the top, to the last; each box is one range, and its line shows how "
+            f"far it was. {wording.plural(sum(span.objects for span in listed), 'object')} in all.",
+            spans=tuple(listed),
+            seconds=seconds,
+        ),
+    )
+
+
+def _groups(record: ListingRecord) -> tuple[Group, ...]:
+    groups = []
+    if record.first is not None:
+        groups.append(Group(label="first page", lanes=1, spans=(record.first,)))
+    for job in record.jobs:
+        groups += [_group(job, worker) for worker in sorted(job.log.lanes)]
+    return tuple(groups)
+
+
+def _group(job: JobRecord, worker: int) -> Group:
+    return Group(
+        label=f"worker {worker}" if job.isolated else "threads",
+        lanes=job.log.lanes[worker],
+        spans=tuple(span for span in job.log.spans if span.worker == worker),
+        marks=tuple(mark for mark in job.log.marks if mark.worker == worker),
+        lost_s=tuple(at_s for lost, at_s in job.lost if lost == worker),
+    )
+
+
+def _how(record: ListingRecord) -> str:
+    if not record.jobs:
+        return "One page held everything, so nothing was started."
+    first = record.jobs[0]
+    if first.isolated:
+        return "After the first page, worker processes listed the rest."
+    if len(record.jobs) == 1:
+        return "Threads of the task's own process listed it all."
+    return (
+        f"Threads of the task's own process began; at {wording.seconds(first.end_s)} they handed over what was left, "
+        "because that was much, to worker processes."
+    )
+
+
+def _most_at_once(spans: tuple[Span, ...]) -> int:
+    # An end comes before a beginning at the same moment: the stream was free by then.
+    turns = sorted([(span.start_s, 1) for span in spans] + [(span.end_s, -1) for span in spans])
+    now = most = 0
+    for _, turn in turns:
+        now += turn
+        most = max(most, now)
+    return most
+
+
+def _throughput(record: ListingRecord, seconds: float) -> tuple[Block, ...]:
+    objects = Series()
+    if record.first is not None:
+        objects.add(record.first.end_s, record.first.objects)
+    for job in record.jobs:
+        objects.add_all(job.objects)
+    rates = objects.per_second(seconds)
+    return (
+        Areas(
+            title="Objects listed per second",
+            summary=f"{wording.count(objects.total / max(seconds, 1e-9))} objects/s on average, "
+            f"{wording.count(max(rates))} at most, in stretches of {wording.seconds(objects.width_s)}.",
+            layers=(Layer(label="objects/s", colour=0, values=rates),),
+            width_s=objects.width_s,
+            seconds=seconds,
+            unit="objects/s",
+        ),
+    )
+
+
+def _dropped(stats: Mapping[str, Any]) -> tuple[Block, ...]:
+    rows = tuple((name, wording.count(count)) for name, count in sorted(stats["dropped"].items()) if count)
+    return (Table(caption="Left out by filters", columns=("filter", "objects"), rows=rows),) if rows else ()
+
+
+def _requests(manifest: Manifest, stats: Mapping[str, Any]) -> Table:
+    rows = (
+        ("list requests (class A)", wording.count(stats["requests"])),
+        ("of these without objects: probes and empty ranges", wording.count(stats["wasted_requests"])),
+        ("retried", wording.count(stats["retries"])),
+        ("answered with 429 or 503", wording.count(stats["throttled"])),
+        ("worker processes lost", wording.count(stats["lost_workers"])),
+        ("parts written", wording.count(len(manifest.index.parts))),
+        ("bytes of the parts", wording.size(sum(part.file_bytes for part in manifest.index.parts))),
+    )
+    return Table(caption="Requests", columns=("", "count"), rows=rows)
+
+
+def _processes(stats: Mapping[str, Any]) -> Table:
+    return Table(
+        caption="Processes",
+        columns=("process", "processor time", "peak memory"),
+        rows=tuple(
+            (each["role"], wording.seconds(each["cpu_s"]), wording.size(each["peak_rss_bytes"]))
+            for each in stats["processes"]
+        ),
+    )
+
+
+def _asked(manifest: Manifest) -> Pairs:
+    asked = dict(manifest.request)
+    filters = asked.pop("filters", None) or {}
+    asked.pop("report", None)
+    rows = [(name.replace("_", " "), _value(value)) for name, value in asked.items() if value not in (None, "")]
+    rows += [(f"filter: {name.replace('_', ' ')}", _value(value)) for name, value in filters.items() if value]
+    return Pairs(rows=tuple(rows))
+
+
+def _value(value: object) -> str:
+    if isinstance(value, list | tuple):
+        shown = ", ".join(repr(one) for one in value[:20])
+        return shown + (f" and {len(value) - 20} more" if len(value) > 20 else "")
+    return str(value)
