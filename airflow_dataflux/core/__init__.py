@@ -1,7 +1,8 @@
 """The core library: listing, manifests and staging, without Airflow.
 
-`list_objects` makes a `Manifest`, `stage` puts a manifest's objects on local disk and returns a `Receipt`. Names are
-resolved on first use, because a program that only reads a manifest should not pay for the rest.
+`list_objects` makes a `Manifest`, `stage` puts a manifest's objects on local disk and returns a `Receipt`;
+`sweep_composites` deletes what killed stagings left. docs/reference/core.md describes every name. Names are resolved on
+first use, because a program that only reads a manifest should not pay for the rest.
 """
 
 from __future__ import annotations
@@ -15,23 +16,37 @@ if TYPE_CHECKING:
     from airflow_dataflux.core.config import StageRequest as StageRequest
     from airflow_dataflux.core.config import StoreConfig as StoreConfig
     from airflow_dataflux.core.errors import DatafluxError as DatafluxError
+    from airflow_dataflux.core.gcs.auth import default_store_config as default_store_config
+    from airflow_dataflux.core.gcs.auth import default_tokens as default_tokens
+    from airflow_dataflux.core.gcs.client import open_store as open_store
     from airflow_dataflux.core.listing import list_objects as list_objects
     from airflow_dataflux.core.manifest import Manifest as Manifest
     from airflow_dataflux.core.model import Row as Row
+    from airflow_dataflux.core.runtime.cancel import CancelToken as CancelToken
+    from airflow_dataflux.core.runtime.progress import Progress as Progress
     from airflow_dataflux.core.staging import Receipt as Receipt
+    from airflow_dataflux.core.staging import SweepResult as SweepResult
     from airflow_dataflux.core.staging import stage as stage
+    from airflow_dataflux.core.staging import sweep_composites as sweep_composites
 
 _LAZY = {
+    "CancelToken": "airflow_dataflux.core.runtime.cancel",
     "DatafluxError": "airflow_dataflux.core.errors",
     "Filters": "airflow_dataflux.core.config",
     "ListRequest": "airflow_dataflux.core.config",
     "Manifest": "airflow_dataflux.core.manifest",
+    "Progress": "airflow_dataflux.core.runtime.progress",
     "Receipt": "airflow_dataflux.core.staging",
     "Row": "airflow_dataflux.core.model",
     "StageRequest": "airflow_dataflux.core.config",
     "StoreConfig": "airflow_dataflux.core.config",
+    "SweepResult": "airflow_dataflux.core.staging",
+    "default_store_config": "airflow_dataflux.core.gcs.auth",
+    "default_tokens": "airflow_dataflux.core.gcs.auth",
     "list_objects": "airflow_dataflux.core.listing",
+    "open_store": "airflow_dataflux.core.gcs.client",
     "stage": "airflow_dataflux.core.staging",
+    "sweep_composites": "airflow_dataflux.core.staging",
 }
 
 __all__ = sorted(_LAZY)
