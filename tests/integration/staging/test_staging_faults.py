@@ -230,8 +230,8 @@ def test_a_cancel_ends_a_staging_soon_and_leaves_no_composite(site: Site, isolat
     cancel = CancelToken()
 
     def on_progress(progress: Progress) -> None:
-        if progress.stage == "staging":
-            assert site.operations().get("compose", 0) > 0
+        # On a busy machine the first line comes before the first composite.
+        if progress.stage == "staging" and site.operations().get("compose", 0) > 0:
             cancel.cancel("the test wants it")
 
     site.on_progress = on_progress

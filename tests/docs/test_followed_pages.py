@@ -1,4 +1,4 @@
-"""The tutorial is followed to the letter: its files are written, its commands run, its answers compared."""
+"""Pages that a reader follows are followed to the letter: files written, commands run, answers compared."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from markdown_blocks import ROOT, Block, blocks_of, missing_lines
 
-TUTORIAL = ROOT / "docs" / "tutorial.md"
+PAGES = {"docs/tutorial.md": 5, "docs/how-to/test-your-dags.md": 1}
+"""Each page, with the answers that it has at least."""
 PORT_IN_THE_PAGE = "9199"
 
 
@@ -22,6 +23,7 @@ def script(blocks: list[Block]) -> str:
     lines = ["set -euo pipefail", "trap 'jobs -p | xargs -r kill' EXIT"]
     for block in blocks:
         if block.file:
+            lines.append(f"mkdir -p $(dirname {block.file})")
             lines.append(f"printf %s {shlex.quote(block.code)} > {block.file}")
         elif block.runs and block.language == "bash":
             lines += [f"echo '#-- {block}'", block.code]
@@ -36,8 +38,9 @@ def free_port() -> str:
 
 @pytest.mark.airflow
 @pytest.mark.slow
-def test_the_tutorial_does_what_it_says(tmp_path: Path) -> None:
-    blocks = blocks_of(TUTORIAL)
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_that_is_followed_does_what_it_says(page: str, tmp_path: Path) -> None:
+    blocks = blocks_of(ROOT / page)
     done = subprocess.run(
         ["bash", "-c", script(blocks).replace(PORT_IN_THE_PAGE, free_port())],
         cwd=tmp_path,
@@ -59,4 +62,4 @@ def test_the_tutorial_does_what_it_says(tmp_path: Path) -> None:
         if block.runs and answer.language == "text":
             assert missing_lines(answer.code, answers[str(block)]) == [], f"{block}\n{answers[str(block)]}\n{logs}"
             compared += 1
-    assert compared >= 5, "the tutorial's answers are not compared any more"
+    assert compared >= PAGES[page], "the page's answers are not compared any more"
