@@ -3,7 +3,7 @@
     python -m dataflux_bench.supervise '{"command": [...], "limit_s": 900}'
 
 This process becomes the reaper of the tree's orphans, so nothing that the command starts can leave the tree, however
-it forks. The command finds a pipe in BENCH_MARK_FD and writes one line of JSON to it the moment its work is done (the
+it forks. The command finds a socket in BENCH_MARK_FD and writes one line of JSON to it the moment its work is done (the
 mark); what it does afterwards, such as computing digests, is not measured.
 
 - Wall: from just before the command is started to its mark.
@@ -25,6 +25,7 @@ import json
 import os
 import selectors
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -36,6 +37,8 @@ TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 MARK_FD = "BENCH_MARK_FD"
 MARK_TIME = "BENCH_STARTED"
+MARK_SEEN = b"."
+"""The answer to a mark."""
 
 
 @dataclass(slots=True)
@@ -130,7 +133,8 @@ def run(command: list[str], limit_s: float) -> Usage:
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     usage = Usage()
     tree = Tree(usage)
-    reader, writer = os.pipe()
+    # Both ways: a command that has marked waits until its tree was looked at, or what it used could be gone by then.
+    reader, writer = (end.detach() for end in socket.socketpair())
     wake_reader, wake_writer = os.pipe()
     os.set_blocking(wake_writer, False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -165,7 +169,7 @@ def run(command: list[str], limit_s: float) -> Usage:
                 if key.fd == wake_reader:
                     os.read(wake_reader, 4096)
                     continue
-                received = os.read(reader, 1 << 16)
+                received = _received(reader)
                 arrived = time.monotonic()
                 if not received:
                     selector.unregister(reader)
@@ -175,12 +179,14 @@ def run(command: list[str], limit_s: float) -> Usage:
                     if not lines:
                         usage.wall_s = arrived - began
                         tree.mark(process.pid, json.loads(line))
+                        with contextlib.suppress(BrokenPipeError):
+                            os.write(reader, MARK_SEEN)
                     lines.append(line)
             exit_code = tree.reap_orphans(process.pid)
     # What the command wrote just before it ended; something it left running may hold the pipe open.
     os.set_blocking(reader, False)
     with contextlib.suppress(BlockingIOError):
-        while not usage.timed_out and (received := os.read(reader, 1 << 16)):
+        while not usage.timed_out and (received := _received(reader)):
             buffered += received
     *whole, _ = buffered.split(b"\n")
     lines += whole
@@ -190,6 +196,13 @@ def run(command: list[str], limit_s: float) -> Usage:
     usage.exit_code = exit_code
     usage.left_running = _end(tree)
     return usage
+
+
+def _received(reader: int) -> bytes:
+    try:
+        return os.read(reader, 1 << 16)
+    except ConnectionResetError:  # it ended without reading our answer
+        return b""
 
 
 def _end(tree: Tree) -> int:

@@ -8,7 +8,7 @@ import resource
 import time
 from typing import Any
 
-from dataflux_bench.supervise import MARK_FD, MARK_TIME
+from dataflux_bench.supervise import MARK_FD, MARK_SEEN, MARK_TIME
 
 
 class Stopwatch:
@@ -21,7 +21,7 @@ class Stopwatch:
         self._began = time.monotonic()
 
     def done(self, **figures: Any) -> None:
-        """Send the mark: the result is in hand."""
+        """Send the mark: the result is in hand. Returns when the supervisor has looked at the tree."""
         now = time.monotonic()
         used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
         self._write(
@@ -30,6 +30,7 @@ class Stopwatch:
             cpu_s=sum(usage.ru_utime + usage.ru_stime for usage in used),
             **figures,
         )
+        os.read(self._fd, len(MARK_SEEN))
 
     def report(self, **figures: Any) -> None:
         """Send what is found out about the result, once."""
