@@ -5,8 +5,8 @@ directory of its own and a free port of 127.0.0.1; driven over the public REST A
 
 Guarantees: `stop` (and leaving the `with` block) ends every process that was started, however deep, also those
 that a task started and left; if the caller is killed and cannot stop it, they end as well. Nothing is read from or
-written to another Airflow on this machine; the deployment sends no usage data. The caller's `AIRFLOW__*` variables are dropped, everything else of its environment is passed
-on.
+written to another Airflow on this machine; the deployment sends no usage data. The caller's `AIRFLOW__*` variables
+are dropped, everything else of its environment is passed on.
 
 Assumptions: Linux (processes are found below /proc by their session and AIRFLOW_HOME), Airflow 3.0 or later
 behind `python`. This module imports no Airflow, so it can drive one that is installed elsewhere.
@@ -43,6 +43,8 @@ _LOCK_S = 60
 """How long SQLite may wait for its one writer; its default of 5 s is too short for five busy processes."""
 _API_TIMEOUT_S = 60
 """How long a task waits for an answer of the API server; its default of 5 s is too short where all share few cores."""
+_PARSE_TIMEOUT_S = 300
+"""How long a DAG file may take; a file that took longer than the default of 30 s has no DAGs until it is read again."""
 _FINISHED = frozenset({"success", "failed"})
 _LOG_NOISE = frozenset(
     {"timestamp", "event", "level", "logger", "filename", "lineno", "ti_id", "dag_id", "run_id", "task_id"}
@@ -483,6 +485,8 @@ def _component_environment(home: Path, port: int, parallelism: int) -> dict[str,
         "API__SECRET_KEY": secrets.token_urlsafe(32),
         "API_AUTH__JWT_SECRET": secrets.token_urlsafe(64),
         "WORKERS__EXECUTION_API_TIMEOUT": str(_API_TIMEOUT_S),
+        "CORE__DAGBAG_IMPORT_TIMEOUT": str(_PARSE_TIMEOUT_S),
+        "DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT": str(2 * _PARSE_TIMEOUT_S),
         "DAG_PROCESSOR__REFRESH_INTERVAL": "5",
         "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "5",
     }
