@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from airflow_dataflux.compat import AirflowNotFoundException, google_credentials
 from airflow_dataflux.core.errors import AuthenticationError
-from airflow_dataflux.core.gcs.auth import CredentialTokens, emulator_endpoint
+from airflow_dataflux.core.gcs.auth import CredentialTokens, emulator_endpoint, no_token
 from airflow_dataflux.core.runtime.tokens import AnonymousTokens, Token, TokenSource
 
 
@@ -30,7 +30,7 @@ class _ConnectionTokens:
         self._tokens: CredentialTokens | None = None
 
     def fetch(self) -> Token | None:
-        """Return a valid token. Raises AuthenticationError."""
+        """Return a valid token. Raises AuthenticationError, and UnavailableError where trying again can help."""
         return self._resolved().fetch()
 
     def discard(self) -> None:
@@ -39,10 +39,19 @@ class _ConnectionTokens:
 
     def _resolved(self) -> CredentialTokens:
         if self._tokens is None:
+            from google.auth.exceptions import RefreshError, TransportError
+
             try:
                 credentials = google_credentials(self._gcp_conn_id, self._impersonation_chain)
             except AirflowNotFoundException as error:
                 raise self._unusable("there is no such connection in this deployment", error) from error
+            except OSError as error:
+                # A lost connection (of requests, or of the system's own); but a key file that is missing is one, too.
+                if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError):
+                    raise self._unusable(str(error), error) from error
+                raise no_token(TransportError(error)) from error  # type: ignore[no-untyped-call]
+            except (TransportError, RefreshError) as error:
+                raise no_token(error) from error
             except Exception as error:
                 # A key file that is missing or no JSON, a refused impersonation: each library has its own error.
                 raise self._unusable(str(error), error) from error

@@ -103,8 +103,8 @@ class DatafluxHook(BaseHook):
         if self._tokens is None:
             from airflow_dataflux.hooks.credentials import connection_tokens
 
-            chain = self.impersonation_chain or None
-            self._tokens = connection_tokens(self.gcp_conn_id, chain)
+            gcp_conn_id = parameters.required_text(self.gcp_conn_id, "gcp_conn_id")
+            self._tokens = connection_tokens(gcp_conn_id, parameters.impersonation_chain(self.impersonation_chain))
         return self._tokens
 
     def cancel(self, reason: str) -> None:
@@ -158,13 +158,16 @@ class DatafluxHook(BaseHook):
         note_lineage(self, inputs=[object_uri(bucket, each) for each in request.prefixes])
         narrator = Narrator(self.log.info)
         with self._guard.working() as cancel, narrator.telling("listing"):
-            return list_objects(
+            manifest = list_objects(
                 request,
                 store_config=self._store_config(user_project),
                 tokens=self.tokens,
                 cancel=cancel,
                 on_progress=narrator.tell,
             )
+        if manifest.uri is not None:
+            note_lineage(self, outputs=[_as_uri(manifest.uri)])
+        return manifest
 
     def stage(
         self,
@@ -209,9 +212,8 @@ class DatafluxHook(BaseHook):
         narrator = Narrator(self.log.info)
         with self._guard.working() as cancel, narrator.telling("preflight"), self._store(user_project) as store:
             source = self._opened(manifest, store)
-            inputs = [object_uri(source.bucket, each) for each in source.prefixes]
-            note_lineage(self, inputs=inputs, outputs=[f"file://{request.destination}"])
-            return stage(
+            note_lineage(self, inputs=[object_uri(source.bucket, each) for each in source.prefixes])
+            receipt = stage(
                 source,
                 request,
                 store_config=self._store_config(user_project),
@@ -219,6 +221,9 @@ class DatafluxHook(BaseHook):
                 cancel=cancel,
                 on_progress=narrator.tell,
             )
+        if not receipt.dry_run:
+            note_lineage(self, outputs=[_as_uri(receipt.destination)])
+        return receipt
 
     def sweep(
         self,
@@ -305,6 +310,10 @@ def running_identity() -> RunIdentity:
         map_index=-1 if ti.map_index is None else ti.map_index,
         try_number=ti.try_number,
     )
+
+
+def _as_uri(place: str) -> str:
+    return f"file://{place}" if place.startswith("/") else place
 
 
 def _present(manifest: Manifest | Mapping[str, Any] | str) -> bool:

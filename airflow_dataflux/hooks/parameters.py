@@ -134,6 +134,35 @@ def storage_classes(value: object) -> frozenset[str] | None:
     raise InvalidRequestError(f"storage_classes must be a list such as ['STANDARD', 'NEARLINE'], got {value!r}.")
 
 
+def impersonation_chain(value: object) -> str | list[str] | None:
+    """Return one service account, or a chain of them: given as several, with commas between them, or as a list's text.
+
+    The commas are those of the connection's own field.
+    """
+    several = value
+    if isinstance(value, str):
+        text = value.strip()
+        several = _listed(text) if text.startswith("[") else text.split(",")
+        if text in _ABSENT:
+            return None
+    if several is None or (isinstance(several, Iterable) and not isinstance(several, Mapping | bytes)):
+        accounts = [account.strip() if isinstance(account, str) else "" for account in several or ()]
+        if all(accounts):
+            return accounts[0] if len(accounts) == 1 else accounts or None
+    raise InvalidRequestError(
+        f"impersonation_chain must be a service account's address or a list of them, got {value!r}."
+    )
+
+
+def _listed(text: str) -> object:
+    for read in (json.loads, ast.literal_eval):
+        try:
+            return read(text)
+        except (ValueError, SyntaxError):
+            continue
+    return 0  # no list: refused by the caller, which knows what was written
+
+
 def reference(value: object, parameter: str) -> dict[str, Any] | str | None:
     """Return a manifest's reference as a dictionary, or its URI as text; None if it is absent.
 

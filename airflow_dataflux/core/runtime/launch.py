@@ -161,6 +161,12 @@ class _Engine:
         return EngineError(f"The engine process ended by {how} before its job was done.{hint}{said}", exitcode=exitcode)
 
 
+_SECRET = ("AIRFLOW_CONN_", "AIRFLOW_VAR_", "AIRFLOW__")
+"""Where deployments keep connections with their keys, variables, and the database's password (the names are those of
+https://airflow.apache.org/docs/apache-airflow/stable/security/secrets/). An engine needs none of them: it asks for a
+token."""
+
+
 def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
     if stream is None:
         raise EngineError("The engine was started without its pipes.")
@@ -168,9 +174,10 @@ def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
 
 
 def _environment() -> dict[str, str]:
-    """Return this process's environment, with this very package first to be found by the engine."""
+    """Return this process's environment without its secrets, and with this very package first to be found."""
     root = os.path.dirname(os.path.dirname(os.path.abspath(airflow_dataflux.__file__)))
-    environment = {**_ALLOCATOR, **os.environ}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(_SECRET)}
+    environment = {**_ALLOCATOR, **inherited}
     if not root.endswith("-packages"):  # a checkout or a zip, rather than an installed package
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH", "")]))
     return environment

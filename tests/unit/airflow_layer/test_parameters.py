@@ -109,6 +109,27 @@ def test_other_storage_classes_are_refused(wrong: object) -> None:
         parameters.storage_classes(wrong)
 
 
+@pytest.mark.parametrize("absent", [None, "", "None", " ", [], ()])
+def test_no_impersonation_is_absent(absent: object) -> None:
+    assert parameters.impersonation_chain(absent) is None
+
+
+@pytest.mark.parametrize("written", ["a@p", " a@p ", ["a@p"], "['a@p']", '["a@p"]'])
+def test_one_service_account_is_one_text(written: object) -> None:
+    assert parameters.impersonation_chain(written) == "a@p"
+
+
+@pytest.mark.parametrize("written", ["a@p,b@p", ("a@p", " b@p"), "['a@p', 'b@p']", '["a@p", "b@p"]'])
+def test_a_chain_of_service_accounts_survives_being_rendered(written: object) -> None:
+    assert parameters.impersonation_chain(written) == ["a@p", "b@p"]
+
+
+@pytest.mark.parametrize("wrong", [5, {"a": 1}, ["a@p", 1], "a@p,,b@p", "[a", b"a", [""]])
+def test_another_chain_is_refused(wrong: object) -> None:
+    with pytest.raises(InvalidRequestError, match="impersonation_chain"):
+        parameters.impersonation_chain(wrong)
+
+
 @pytest.mark.parametrize("rendered", [REFERENCE, str(REFERENCE), json.dumps(REFERENCE), f"  {REFERENCE}\n"])
 def test_a_reference_survives_being_rendered_to_text(rendered: object) -> None:
     assert parameters.reference(rendered, "manifest") == REFERENCE

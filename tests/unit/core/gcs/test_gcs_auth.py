@@ -10,13 +10,14 @@ import google.auth.credentials
 import google.auth.exceptions
 import pytest
 
-from airflow_dataflux.core.errors import AuthenticationError
+from airflow_dataflux.core.errors import AuthenticationError, InvalidRequestError, UnavailableError
 from airflow_dataflux.core.gcs.auth import (
     SCOPE,
     CredentialTokens,
     default_store_config,
     default_tokens,
     emulator_endpoint,
+    no_token,
 )
 from airflow_dataflux.core.runtime.tokens import AnonymousTokens
 
@@ -166,3 +167,39 @@ def test_missing_default_credentials_are_an_error_that_says_what_to_do(monkeypat
 def test_default_credentials_become_tokens(monkeypatch):
     monkeypatch.setattr(google.auth, "default", lambda scopes: (FakeCredentials(), "project"))
     assert default_tokens().fetch().value == "token-1"
+
+
+def test_another_endpoint_is_asked_with_the_usual_tokens(monkeypatch):
+    monkeypatch.delenv("API_ENDPOINT_OVERRIDE", raising=False)
+    assert default_store_config().endpoint == "https://storage.googleapis.com"
+    monkeypatch.setenv("API_ENDPOINT_OVERRIDE", "https://storage.europe-west3.rep.googleapis.com/")
+    assert default_store_config().endpoint == "https://storage.europe-west3.rep.googleapis.com"
+    assert emulator_endpoint() is None
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", "127.0.0.1:9000")
+    assert default_store_config().endpoint == "http://127.0.0.1:9000"
+
+
+@pytest.mark.parametrize(
+    "address", ["http://storage.example", "storage.example", "ftp://127.0.0.1", "http://127.0.0.1.evil.example"]
+)
+def test_a_token_is_never_sent_in_the_clear(monkeypatch, address):
+    monkeypatch.setenv("API_ENDPOINT_OVERRIDE", address)
+    with pytest.raises(InvalidRequestError, match="https only"):
+        default_store_config()
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (google.auth.exceptions.TransportError("no route"), UnavailableError),
+        (google.auth.exceptions.RefreshError("503", retryable=True), UnavailableError),
+        (google.auth.exceptions.RefreshError("invalid_grant"), AuthenticationError),
+        (google.auth.exceptions.DefaultCredentialsError("none"), AuthenticationError),
+        (ValueError("no key"), AuthenticationError),
+    ],
+)
+def test_only_what_can_get_better_is_worth_another_try(error, expected):
+    found = no_token(error)
+    assert type(found) is expected
+    assert found.retryable == (expected is UnavailableError)
+    assert str(error) in str(found)
