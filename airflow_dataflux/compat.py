@@ -6,6 +6,9 @@ pays only for what it needs. What is written out here is what that package does 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import timedelta
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import (
@@ -25,7 +28,7 @@ from airflow.providers.common.compat.sdk import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from airflow.providers.common.compat.sdk import Context as Context
     from airflow.providers.common.compat.sdk import TaskInstanceKey as TaskInstanceKey
@@ -43,9 +46,12 @@ __all__ = [
     "XCom",
     "count_metric",
     "google_credentials",
+    "is_asset",
     "max_map_length",
     "note_lineage",
+    "openlineage",
     "running_context",
+    "time_metric",
 ]
 
 
@@ -54,9 +60,60 @@ def max_map_length() -> int:
     return int(conf.getint("core", "max_map_length", fallback=1024))
 
 
-def count_metric(name: str, value: int) -> None:
+def count_metric(name: str, value: int, tags: Mapping[str, str]) -> None:
     """Add to a counter of this deployment's metrics; nothing happens where none are collected."""
-    Stats.incr(name, value)
+    Stats.incr(name, value, tags=dict(tags))
+
+
+def time_metric(name: str, seconds: float, tags: Mapping[str, str]) -> None:
+    """Record a duration in this deployment's metrics."""
+    Stats.timing(name, timedelta(seconds=seconds), tags=dict(tags))
+
+
+def is_asset(outlet: object) -> bool:
+    """Return whether an outlet is an asset or, in 3.x, a reference to one by its name or URI. An alias is neither."""
+    try:
+        from airflow.sdk.definitions.asset import AssetRef
+    except ImportError:  # 2.11
+        return isinstance(outlet, Asset)
+    return isinstance(outlet, Asset | AssetRef)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenLineage:
+    """The classes of OpenLineage that facets are made of."""
+
+    OperatorLineage: Any
+    InputDataset: Any
+    OutputDataset: Any
+    input_statistics: Any
+    output_statistics: Any
+    version: Any
+
+
+def openlineage() -> OpenLineage | None:
+    """Return OpenLineage's classes; None where its provider is not installed.
+
+    Two of the facets are not among those that `common.compat.openlineage.facet` passes on, so their own modules are
+    asked: they have been there since clients are generated from the specification (1.15).
+    """
+    try:
+        from airflow.providers.common.compat.openlineage import facet
+
+        generated = "openlineage.client.generated."
+        return OpenLineage(
+            # By name, because it is no requirement: only its own listener ever calls for facets.
+            OperatorLineage=import_module("airflow.providers.openlineage.extractors").OperatorLineage,
+            InputDataset=facet.InputDataset,
+            OutputDataset=facet.OutputDataset,
+            input_statistics=import_module(
+                f"{generated}input_statistics_input_dataset"
+            ).InputStatisticsInputDatasetFacet,
+            output_statistics=facet.OutputStatisticsOutputDatasetFacet,
+            version=import_module(f"{generated}dataset_version_dataset").DatasetVersionDatasetFacet,
+        )
+    except ImportError:
+        return None
 
 
 def note_lineage(hook: BaseHook, *, inputs: Iterable[str] = (), outputs: Iterable[str] = ()) -> None:

@@ -39,22 +39,14 @@ class _ConnectionTokens:
 
     def _resolved(self) -> CredentialTokens:
         if self._tokens is None:
-            from google.auth.exceptions import RefreshError, TransportError
-
             try:
                 credentials = google_credentials(self._gcp_conn_id, self._impersonation_chain)
             except AirflowNotFoundException as error:
                 raise self._unusable("there is no such connection in this deployment", error) from error
-            except OSError as error:
-                # A lost connection (of requests, or of the system's own); but a key file that is missing is one, too.
-                if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError):
-                    raise self._unusable(str(error), error) from error
-                raise no_token(TransportError(error)) from error  # type: ignore[no-untyped-call]
-            except (TransportError, RefreshError) as error:
-                raise no_token(error) from error
             except Exception as error:
                 # A key file that is missing or no JSON, a refused impersonation: each library has its own error.
-                raise self._unusable(str(error), error) from error
+                told = no_token(error)
+                raise (told if told.retryable else self._unusable(str(error), error)) from error
             self._tokens = CredentialTokens(credentials)
         return self._tokens
 

@@ -15,12 +15,15 @@ from airflow_dataflux.links.storage import (
     file_address,
 )
 from airflow_dataflux.operators.dataflux import DatafluxOperator
-from airflow_dataflux.operators.events import announce, record_metrics
+from airflow_dataflux.operators.events import announce
+from airflow_dataflux.operators.lineage import Lineage
+from airflow_dataflux.operators.metrics import record_staging
 
 if TYPE_CHECKING:
     from airflow_dataflux.compat import Context
     from airflow_dataflux.core.config import OnChangedObject, Strategy
     from airflow_dataflux.core.manifest import Manifest
+    from airflow_dataflux.core.staging import Receipt
 
 
 class ComposeDownloadOperator(DatafluxOperator):
@@ -63,7 +66,10 @@ class ComposeDownloadOperator(DatafluxOperator):
         "is_dry_run",
         *DatafluxOperator.template_fields,
     )
-    template_fields_renderers = {"manifest": "json"}  # noqa: RUF012 - Airflow's own declaration
+    template_fields_renderers = {  # noqa: RUF012 - Airflow's own declaration
+        "manifest": "json",
+        **DatafluxOperator.template_fields_renderers,
+    }
     operator_extra_links = (BucketLink(), ManifestLink(), ReceiptLink())
 
     def __init__(
@@ -105,6 +111,7 @@ class ComposeDownloadOperator(DatafluxOperator):
         with airflow_outcomes():
             hook = self.open_hook()
             manifest = hook.open_manifest(self.manifest, user_project=self.user_project)
+            self.lineage = Lineage.of(manifest)
             self._push_links(context, manifest)
             label = shard_label(manifest)
             context["shard_label"] = label  # type: ignore[typeddict-unknown-key]  # for map_index_template
@@ -124,17 +131,17 @@ class ComposeDownloadOperator(DatafluxOperator):
                 user_project=self.user_project,
             )
             summary: dict[str, Any] = receipt.summary()
-        # What "changed" means for an alias: files were fetched or removed.
-        changed = bool(summary["downloaded"] or summary["deleted"])
+        if not receipt.dry_run:
+            self.lineage = Lineage.of(manifest, receipt.destination)
         keys = ("fingerprint", "object_count", "total_bytes", "hostname", "destination")
         announce(
+            self,
             context,
-            self.outlets,
             uri=f"file://{self.destination}",
-            extra={key: summary[key] for key in keys},
-            changed=changed,
+            extra={"manifest_uri": manifest.uri, **{key: summary[key] for key in keys}},
+            changed=_changed(receipt, context),
         )
-        record_metrics("staging", summary)
+        record_staging(context, receipt)
         return summary
 
     def _push_links(self, context: Context, manifest: Manifest) -> None:
@@ -142,6 +149,15 @@ class ComposeDownloadOperator(DatafluxOperator):
         if manifest.uri is not None:
             ManifestLink().push(context, file_address(manifest.uri, "manifest.json"))
         ReceiptLink().push(context, file_address(self.destination, receipt_path(manifest)))
+
+
+def _changed(receipt: Receipt, context: Context) -> bool:
+    """Return whether the files at the destination are others than before this run.
+
+    A second try counts as a change: the first may have placed the files that this one found right on disk, and nobody
+    was told.
+    """
+    return not receipt.dry_run and (bool(receipt.downloaded or receipt.deleted) or context["ti"].try_number > 1)
 
 
 def receipt_path(manifest: Manifest) -> str:

@@ -9,6 +9,7 @@ from airflow_dataflux.compat import BaseOperator
 
 if TYPE_CHECKING:
     from airflow_dataflux.hooks.dataflux import DatafluxHook
+    from airflow_dataflux.operators.lineage import Lineage
 
 
 class DatafluxOperator(BaseOperator):
@@ -20,6 +21,7 @@ class DatafluxOperator(BaseOperator):
     """
 
     template_fields: Sequence[str] = ("user_project", "gcp_conn_id", "impersonation_chain")
+    template_fields_renderers = {"impersonation_chain": "json"}  # noqa: RUF012 - Airflow's own declaration
     ui_color = "#e8f0fe"
     ui_fgcolor = "#174ea6"
 
@@ -36,6 +38,7 @@ class DatafluxOperator(BaseOperator):
         self.gcp_conn_id = gcp_conn_id
         self.impersonation_chain = impersonation_chain
         self.link_addresses: dict[str, str] = {}
+        self.lineage: Lineage | None = None
         self._hook: DatafluxHook | None = None
         self._killed = False
 
@@ -49,6 +52,11 @@ class DatafluxOperator(BaseOperator):
         if self._killed:
             self.on_kill()
         return hook
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
+        """Return the facets of what this run read and wrote; OpenLineage asks after a failure, too."""
+        del task_instance  # what `execute` remembered is all there is to tell
+        return None if self.lineage is None else self.lineage.facets()
 
     def on_kill(self) -> None:
         """End `execute` within seconds: engine and workers stop, temporary objects are deleted.

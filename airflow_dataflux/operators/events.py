@@ -1,32 +1,38 @@
-"""What a finished task tells the rest of the deployment: asset events and metrics."""
+"""Asset events: what a finished task tells the DAGs that wait for its data.
+
+Guarantee: an event is emitted exactly when the data changed, for every kind of outlet.
+
+Airflow emits an event for every asset among the outlets of a task that succeeds, and neither of its lines offers a way
+to say "not this time". Both read the outlets from the operator that ran, a copy made for this one try, after `execute`;
+so where nothing changed the copy's assets are withdrawn. An alias emits only what is added to it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from airflow_dataflux.compat import Asset, AssetAlias, count_metric
+from airflow_dataflux.compat import Asset, AssetAlias, is_asset
 
 if TYPE_CHECKING:
-    from airflow_dataflux.compat import Context
+    from airflow_dataflux.compat import BaseOperator, Context
 
 
-def announce(context: Context, outlets: Iterable[object], *, uri: str, extra: Mapping[str, Any], changed: bool) -> None:
-    """Attach `extra` to the events of the task's outlets.
+def announce(operator: BaseOperator, context: Context, *, uri: str, extra: Mapping[str, Any], changed: bool) -> None:
+    """Attach `extra` to the events of the operator's outlets, or have it emit none where nothing changed.
 
-    Airflow emits an event for every Asset among the outlets of a task that succeeds. An AssetAlias emits one only for
-    what is added to it, so an alias is told of `uri` only when the data changed.
+    Args:
+        operator: the one that runs, inside its `execute`.
+        context: of this try.
+        uri: the asset that an alias among the outlets is told of.
+        extra: what consumers find in `triggering_asset_events`. JSON-safe.
+        changed: whether there is anything to tell.
     """
-    for outlet in outlets:
+    if not changed:
+        operator.outlets = [outlet for outlet in operator.outlets if not is_asset(outlet)]
+        return
+    for outlet in operator.outlets:
         if isinstance(outlet, AssetAlias):
-            if changed:
-                context["outlet_events"][outlet].add(Asset(uri=uri), extra=dict(extra))
-        elif isinstance(outlet, Asset):
+            context["outlet_events"][outlet].add(Asset(uri=uri), extra=dict(extra))
+        elif is_asset(outlet):
             context["outlet_events"][outlet].extra.update(extra)
-
-
-def record_metrics(work: str, figures: Mapping[str, Any]) -> None:
-    """Count each whole number of `figures` as the metric `dataflux.<work>.<name>`."""
-    for name, value in figures.items():
-        if isinstance(value, int) and not isinstance(value, bool):
-            count_metric(f"dataflux.{work}.{name}", value)

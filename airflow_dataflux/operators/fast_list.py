@@ -7,12 +7,14 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, get_args
 
 from airflow_dataflux.compat import AirflowFailException, AirflowSkipException, max_map_length
-from airflow_dataflux.core.errors import InvalidRequestError
+from airflow_dataflux.core.errors import InvalidRequestError, ManifestError
 from airflow_dataflux.failures import airflow_outcomes
 from airflow_dataflux.links.storage import BucketLink, ManifestLink, bucket_address, file_address
 from airflow_dataflux.operators.choices import OnEmpty, OnUnchanged, checked_choice
 from airflow_dataflux.operators.dataflux import DatafluxOperator
-from airflow_dataflux.operators.events import announce, record_metrics
+from airflow_dataflux.operators.events import announce
+from airflow_dataflux.operators.lineage import Lineage
+from airflow_dataflux.operators.metrics import record_listing
 
 if TYPE_CHECKING:
     from airflow_dataflux.compat import Context
@@ -71,7 +73,12 @@ class FastListOperator(DatafluxOperator):
         "streams",
         *DatafluxOperator.template_fields,
     )
-    template_fields_renderers = {"prefix": "json", "seed_manifest": "json", "storage_classes": "json"}  # noqa: RUF012 - Airflow's own declaration
+    template_fields_renderers = {  # noqa: RUF012 - Airflow's own declaration
+        "prefix": "json",
+        "seed_manifest": "json",
+        "storage_classes": "json",
+        **DatafluxOperator.template_fields_renderers,
+    }
     operator_extra_links = (BucketLink(), ManifestLink())
 
     def __init__(
@@ -127,8 +134,10 @@ class FastListOperator(DatafluxOperator):
             on_empty = checked_choice("on_empty", self.on_empty, get_args(OnEmpty))
             hook = self.open_hook()
             self._push_links(context)
-            before = self._earlier_fingerprint(hook)
+            before = self._earlier_fingerprint(hook, context)
+            self.lineage = Lineage(bucket=self.bucket, prefixes=self._prefixes())
             manifest = self._list(hook)
+            self.lineage = Lineage.of(manifest, manifest.uri)
             changed = manifest.fingerprint != before
             if not len(manifest) and on_empty == "skip":
                 raise AirflowSkipException(f"There is nothing in gs://{self.bucket} that this listing asks for.")
@@ -177,20 +186,39 @@ class FastListOperator(DatafluxOperator):
             )
         return count, size_bytes
 
-    def _earlier_fingerprint(self, hook: DatafluxHook) -> str | None:
+    def _prefixes(self) -> tuple[str, ...]:
+        from airflow_dataflux.hooks import parameters
+
+        return parameters.prefixes(self.prefix)
+
+    def _earlier_fingerprint(self, hook: DatafluxHook, context: Context) -> str | None:
         if (
             checked_choice("on_unchanged", self.on_unchanged, get_args(OnUnchanged)) == "skip"
             and self.seed_manifest is None
         ):
             raise InvalidRequestError('on_unchanged="skip" compares with an earlier listing: give it as seed_manifest.')
         # Read before the listing, which may replace the very manifest that seeds it.
-        earlier = hook.find_manifest(self.seed_manifest, user_project=self.user_project)
-        return earlier.fingerprint if earlier else None
+        earlier = self._earlier_manifest(hook)
+        if earlier is None or _made_by_an_earlier_try(earlier, context):
+            return None
+        return earlier.fingerprint
+
+    def _earlier_manifest(self, hook: DatafluxHook) -> Manifest | None:
+        """Return what the listing is compared with: the seed; for asset events also the manifest to be replaced."""
+        if self.seed_manifest is not None:
+            return hook.find_manifest(self.seed_manifest, user_project=self.user_project)
+        if not self.outlets:
+            return None
+        try:
+            return hook.find_manifest(self.manifest_uri, user_project=self.user_project)
+        except ManifestError as error:  # it is about to be replaced, so what is wrong with it is of no interest
+            self.log.info("There is no earlier manifest to compare with: %s", error)
+            return None
 
     def _push_links(self, context: Context) -> None:
         from airflow_dataflux.hooks import parameters
 
-        BucketLink().push(context, bucket_address(self.bucket, parameters.prefixes(self.prefix)[0]))
+        BucketLink().push(context, bucket_address(self.bucket, self._prefixes()[0]))
         uri = parameters.optional_text(self.manifest_uri, "manifest_uri")
         if uri is not None:
             ManifestLink().push(context, file_address(uri, "manifest.json"))
@@ -201,13 +229,13 @@ class FastListOperator(DatafluxOperator):
         reference = manifest.reference()
         figures = {"objects": len(manifest), "bytes": manifest.total_bytes}
         announce(
+            self,
             context,
-            self.outlets,
             uri=f"gs://{manifest.bucket}/{manifest.prefixes[0]}",
             extra={"fingerprint": manifest.fingerprint, "manifest_uri": manifest.uri, **figures},
             changed=changed,
         )
-        record_metrics("listing", {**figures, **reference["stats"]})
+        record_listing(context, reference)
         where = manifest.uri or "XCom"
         change = "changed" if changed else "unchanged"
         self.log.info("%d objects, %d bytes in the manifest in %s (%s)", *figures.values(), where, change)
@@ -216,6 +244,16 @@ class FastListOperator(DatafluxOperator):
             return reference
         context["ti"].xcom_push(key="manifest", value=reference)
         return [shard.reference() for shard in shards]
+
+
+def _made_by_an_earlier_try(manifest: Manifest, context: Context) -> bool:
+    """Return whether an earlier try of this very run listed `manifest`, and failed before it could tell anyone.
+
+    (1) A try publishes the manifest that is the seed, too; (2) its worker is lost; (3) the next try finds the bucket
+    unchanged since (1). Nobody was told of the change, so it still counts as one.
+    """
+    began = context["dag_run"].start_date
+    return context["ti"].try_number > 1 and began is not None and manifest.listed_at >= began
 
 
 def _divided(manifest: Manifest, count: int | None, size_bytes: int | None) -> list[Manifest] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from airflow_dataflux.core.config import DEFAULT_COMPOSITE_PREFIX
 from airflow_dataflux.failures import airflow_outcomes
 from airflow_dataflux.links.storage import BucketLink, bucket_address
 from airflow_dataflux.operators.dataflux import DatafluxOperator
-from airflow_dataflux.operators.events import record_metrics
+from airflow_dataflux.operators.metrics import record_sweep
 
 if TYPE_CHECKING:
     from airflow_dataflux.compat import Context
@@ -64,6 +65,7 @@ class SweepCompositesOperator(DatafluxOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Sweep, and return what was found and deleted. Fails, with a retry, if something could not be deleted."""
         with airflow_outcomes():
+            began = time.monotonic()
             hook = self.open_hook()
             BucketLink().push(context, bucket_address(self.bucket, self.composite_prefix))
             result = hook.sweep(
@@ -83,7 +85,13 @@ class SweepCompositesOperator(DatafluxOperator):
             self.log.info(
                 "Found %d leftovers and deleted %d: %s", len(result.found), result.deleted, list(result.found[:_NAMED])
             )
-            record_metrics("sweep", summary)
+            record_sweep(
+                context,
+                found=len(result.found),
+                deleted=result.deleted,
+                failures=len(names),
+                seconds=time.monotonic() - began,
+            )
             if result.failures:
                 raise AirflowException(
                     f"{len(names)} of {len(result.found)} leftovers below gs://{self.bucket}/{self.composite_prefix} "

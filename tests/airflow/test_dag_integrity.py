@@ -108,24 +108,6 @@ def test_the_public_interface_is_the_agreed_one() -> None:
         assert own == expected
 
 
-COST = """
-import sys
-from airflow.providers.common.compat.sdk import DAG, BaseOperator, Param, task
-BaseOperator, DAG
-before = set(sys.modules)
-from airflow_dataflux import ComposeDownloadOperator, DatafluxHook, FastListOperator, SweepCompositesOperator
-heavy = ("pyarrow", "aiohttp", "fsspec", "google.auth", "google.cloud.storage", "airflow.providers.google")
-print([name for name in sorted(set(sys.modules) - before) if name.startswith(heavy)])
-"""
-
-
-def test_importing_the_operators_loads_nothing_heavy_beyond_airflows_own() -> None:
-    code = COST.replace("DatafluxHook, ", "")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "[]"
-
-
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

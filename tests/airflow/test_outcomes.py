@@ -1,31 +1,84 @@
-"""What a task tells Airflow: retry or not, cancelled or not, asset events, lineage, credentials."""
+"""What a task tells Airflow: retry or not, cancelled or not, lineage, credentials."""
 
 from __future__ import annotations
 
 import inspect
+import pickle
 from pathlib import Path
 
 import pytest
-from dag_runs import AIRFLOW_3, run_dag
 
 from airflow_dataflux import ComposeDownloadOperator, DatafluxHook, FastListOperator
-from airflow_dataflux.compat import AirflowException, AirflowFailException, AirflowNotFoundException
+from airflow_dataflux.compat import (
+    AirflowException,
+    AirflowFailException,
+    AirflowNotFoundException,
+    AirflowSkipException,
+)
 from airflow_dataflux.core import errors
 from airflow_dataflux.failures import airflow_outcomes
 from airflow_dataflux.hooks import credentials
 
-ALL_ERRORS = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, errors.DatafluxError)]
+FAILS, IS_TRIED_AGAIN = "fails without a retry", "is left to Airflow's retries"
+
+OUTCOMES = {
+    errors.DatafluxError: FAILS,
+    errors.InvalidRequestError: FAILS,
+    errors.CancelledError: IS_TRIED_AGAIN,  # a worker that shuts down; who marked the task as failed is obeyed anyway
+    errors.EngineError: IS_TRIED_AGAIN,
+    errors.StoreError: FAILS,
+    errors.AuthenticationError: FAILS,
+    errors.PermissionDeniedError: FAILS,
+    errors.BucketNotFoundError: FAILS,
+    errors.ObjectNotFoundError: FAILS,
+    errors.PreconditionFailedError: FAILS,
+    errors.UnavailableError: IS_TRIED_AGAIN,
+    errors.ThrottledError: IS_TRIED_AGAIN,
+    errors.ListingError: FAILS,
+    errors.IncompleteListingError: IS_TRIED_AGAIN,
+    errors.ManifestError: FAILS,
+    errors.ManifestTooLargeError: FAILS,
+    errors.ManifestNotFoundError: FAILS,
+    errors.ManifestChangedError: FAILS,
+    errors.StagingError: FAILS,
+    errors.DestinationError: FAILS,
+    errors.InsufficientSpaceError: FAILS,
+    errors.UnsafeNameError: FAILS,
+    errors.ObjectsChangedError: FAILS,
+    errors.VerificationError: IS_TRIED_AGAIN,
+}
+"""Every error of the core. What doing the same again cannot cure fails at once."""
 
 
-@pytest.mark.parametrize("kind", ALL_ERRORS)
-def test_an_error_of_the_core_is_retried_exactly_if_that_can_help(kind: type[errors.DatafluxError]) -> None:
-    again = kind.retryable or kind is errors.CancelledError
+def test_every_error_of_the_core_has_its_place_in_the_table() -> None:
+    defined = {
+        kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, errors.DatafluxError)
+    }
+    assert OUTCOMES.keys() == defined
+
+
+@pytest.mark.parametrize(("kind", "outcome"), OUTCOMES.items(), ids=[kind.__name__ for kind in OUTCOMES])
+def test_an_error_of_the_core_has_the_outcome_of_the_table(kind: type[errors.DatafluxError], outcome: str) -> None:
     with pytest.raises(AirflowException) as caught, airflow_outcomes():
         raise kind("What went wrong.", name="gs://b/o#1")
-    assert isinstance(caught.value, AirflowFailException) == (not again)
+    assert isinstance(caught.value, AirflowFailException) == (outcome == FAILS)
     assert str(caught.value) == f"{kind.__name__}: What went wrong."
     assert isinstance(caught.value.__cause__, kind)
     assert caught.value.__cause__.name == "gs://b/o#1"
+
+
+@pytest.mark.parametrize("kind", OUTCOMES, ids=[kind.__name__ for kind in OUTCOMES])
+def test_an_error_of_the_core_arrives_whole_from_another_process(kind: type[errors.DatafluxError]) -> None:
+    again = pickle.loads(pickle.dumps(kind("What went wrong.", names=["a"])))
+    assert (type(again), str(again), again.details) == (kind, "What went wrong.", {"names": ["a"]})
+
+
+@pytest.mark.parametrize("kind", [AirflowSkipException, AirflowFailException, AirflowException])
+def test_airflows_own_outcomes_pass_unchanged(kind: type[Exception]) -> None:
+    raised = kind("as it is")
+    with pytest.raises(kind) as caught, airflow_outcomes():
+        raise raised
+    assert caught.value is raised
 
 
 def test_what_is_no_error_of_the_core_passes_unchanged() -> None:
@@ -49,48 +102,6 @@ def test_a_kill_before_execute_has_begun_its_work_is_not_lost(gcs_server, tmp_pa
 
 def test_killing_a_task_that_does_nothing_is_harmless() -> None:
     FastListOperator(task_id="t", bucket="b").on_kill()
-
-
-def asset_events(uri_part: str) -> list[dict]:
-    """Return the extras of all asset events whose asset's URI holds `uri_part`, oldest first."""
-    from airflow.utils.session import create_session
-
-    if AIRFLOW_3:
-        from airflow.models.asset import AssetEvent, AssetModel
-
-        statement = AssetEvent, AssetModel, AssetEvent.asset_id == AssetModel.id
-    else:
-        from airflow.models.dataset import DatasetEvent, DatasetModel
-
-        statement = DatasetEvent, DatasetModel, DatasetEvent.dataset_id == DatasetModel.id
-    event, asset, same = statement
-    with create_session() as session:
-        found = session.query(event).join(asset, same).filter(asset.uri.contains(uri_part)).order_by(event.id)
-        return [one.extra for one in found]
-
-
-@pytest.mark.usefixtures("airflow_database")
-def test_an_alias_has_an_event_only_when_the_data_changed(gcs_server, tmp_path: Path) -> None:
-    gcs_server.create_bucket("announced-data")
-    gcs_server.put("announced-data", "one", b"1")
-    uri = (tmp_path / "manifest").as_uri()
-    conf = {"bucket": "announced-data", "manifest_uri": uri, "seed_manifest": uri}
-    references = [run_dag("announcing", conf).xcom("list") for _ in range(2)]
-    gcs_server.put("announced-data", "two", b"22")
-    references.append(run_dag("announcing", conf).xcom("list"))
-    extras = [
-        {
-            "fingerprint": reference["fingerprint"],
-            "manifest_uri": uri,
-            "objects": reference["object_count"],
-            "bytes": reference["total_bytes"],
-        }
-        for reference in references
-    ]
-    always = [{key: extra[key] for key in extras[0]} for extra in asset_events("announced/always")]
-    assert always == extras
-    changed = [{key: extra[key] for key in extras[0]} for extra in asset_events("announced-data")]
-    assert changed == [extras[0], extras[2]]
 
 
 def test_an_emulator_is_asked_without_looking_at_the_connection(gcs_server, monkeypatch) -> None:

@@ -150,7 +150,8 @@ def no_token(error: Exception) -> StoreError:
 
     details = {"operation": "get an access token", "resource": "", "status": None, "reason": str(error)}
     # google-auth marks what it would try again itself (a 5xx of the token's endpoint), but no broken connection.
-    if isinstance(error, TransportError) or (isinstance(error, GoogleAuthError) and error.retryable):
+    lost = isinstance(error, TransportError | ConnectionError | TimeoutError)
+    if lost or (isinstance(error, GoogleAuthError) and error.retryable):
         return UnavailableError(f"Could not reach who hands out access tokens for Cloud Storage: {error}.", **details)
     return AuthenticationError(
         f"Could not get an access token for Cloud Storage: {error}. Give the Airflow connection a key or an "

@@ -20,13 +20,17 @@ def conf(name: str) -> str:
     return "{{ dag_run.conf.get('" + name + "') }}"
 
 
+TRIGGERS_2 = "triggering_dataset_events"
+"""Airflow 2's name of `triggering_asset_events`."""
+
 LISTED = {
     name: conf(name)
     for name in (
         *("match_glob", "storage_classes", "updated_after", "updated_before", "min_bytes", "max_bytes"),
-        *("manifest_uri", "seed_manifest", "shards", "shard_bytes", "workers", "streams"),
+        *("manifest_uri", "seed_manifest", "shards", "shard_bytes", "workers", "streams", "impersonation_chain"),
     )
 }
+CONNECTION = "{{ dag_run.conf.get('gcp_conn_id', 'google_cloud_default') }}"
 
 with DAG("list_only", **COMMON):
     FastListOperator(
@@ -36,6 +40,7 @@ with DAG("list_only", **COMMON):
         include_placeholders="{{ dag_run.conf.get('include_placeholders', False) }}",
         on_unchanged="{{ dag_run.conf.get('on_unchanged', 'continue') }}",
         on_empty="{{ dag_run.conf.get('on_empty', 'continue') }}",
+        gcp_conn_id=CONNECTION,
         **LISTED,
     )
 
@@ -49,6 +54,8 @@ with DAG("stage_only", **COMMON):
         delete_extraneous="{{ dag_run.conf.get('delete_extraneous', False) }}",
         dry_run="{{ dag_run.conf.get('dry_run', False) }}",
         workers="{{ dag_run.conf.get('workers') }}",
+        max_in_flight=conf("max_in_flight"),
+        gcp_conn_id=CONNECTION,
     )
 
 with DAG("list_then_stage", **COMMON):
@@ -86,11 +93,64 @@ with DAG("hook_in_a_task", **COMMON):
 
     count_bytes()
 
-with DAG("announcing", **COMMON):
-    lister = FastListOperator(
+ANNOUNCED = Asset(uri="gs://announced/listing")
+STAGED = Asset(uri="file:///announced/staging")
+
+
+class FailsOnce(FastListOperator):
+    """Loses its worker, as it were, after all of its work was done."""
+
+    def execute(self, context):
+        result = super().execute(context)
+        if context["ti"].try_number == 1:
+            raise OSError("the worker was lost")
+        return result
+
+
+def announcing(lister: type[FastListOperator], asset: Asset, **options) -> None:
+    lister(
         task_id="list",
         bucket=conf("bucket"),
         manifest_uri=conf("manifest_uri"),
-        seed_manifest=conf("seed_manifest"),
-        outlets=[Asset(uri="gs://announced/always"), AssetAlias("announced-when-changed")],
+        outlets=[asset, AssetAlias(f"alias-of-{asset.uri}")],
+        **options,
     )
+
+
+with DAG("announcing", **COMMON):
+    announcing(FastListOperator, ANNOUNCED, seed_manifest=conf("seed_manifest"))
+
+with DAG("announcing_without_a_seed", **COMMON):
+    announcing(FastListOperator, Asset(uri="gs://announced/without-a-seed"))
+
+with DAG("announcing_after_a_lost_worker", **COMMON):
+    announcing(
+        FailsOnce,
+        Asset(uri="gs://announced/after-a-lost-worker"),
+        retries=1,
+        retry_delay=timedelta(0),
+        seed_manifest=conf("manifest_uri"),
+        on_unchanged="skip",
+    )
+
+with DAG("announcing_what_was_staged", **COMMON):
+    ComposeDownloadOperator(
+        task_id="stage",
+        manifest=conf("manifest"),
+        destination=conf("destination"),
+        dry_run="{{ dag_run.conf.get('dry_run', False) }}",
+        outlets=[STAGED],
+    )
+
+with DAG("consuming", **{**COMMON, "schedule": [ANNOUNCED]}):
+
+    @task(retries=0)
+    def triggered_by(**context) -> list:
+        """Return the extra of every event that triggered this run."""
+        events = context["triggering_asset_events" if "triggering_asset_events" in context else TRIGGERS_2]
+        return [dict(event.extra) for _, several in events.items() for event in several]
+
+    triggered_by()
+
+with DAG("mapped_listing", **COMMON):
+    FastListOperator.partial(task_id="list", bucket=conf("bucket")).expand(prefix=["a/", "b/", ["a/", "b/"]])

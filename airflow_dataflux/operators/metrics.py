@@ -1,0 +1,64 @@
+"""The metrics of a finished task: every name, and where its figure comes from.
+
+Counters, and one timer for each kind of work. docs/reference/metrics.md describes each name; a test holds that page
+to what is emitted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from airflow_dataflux.compat import count_metric, time_metric
+
+if TYPE_CHECKING:
+    from airflow_dataflux.compat import Context
+    from airflow_dataflux.core.staging import Receipt
+
+_LISTING_STATS = ("requests", "wasted_requests", "retries", "throttled", "steals", "lost_workers")
+
+
+def record_listing(context: Context, reference: Mapping[str, Any]) -> None:
+    """Emit the figures of a manifest's reference as `dataflux.listing.*`."""
+    stats = reference["stats"]
+    counts = {name: stats[name] for name in _LISTING_STATS}
+    counts |= {"objects": reference["object_count"], "bytes": reference["total_bytes"]}
+    _record(context, "listing", counts, seconds=stats["wall_s"])
+
+
+def record_staging(context: Context, receipt: Receipt) -> None:
+    """Emit the figures of a receipt as `dataflux.staging.*`; none for a dry run, whose figures are no events."""
+    if receipt.dry_run:
+        return
+    requests = receipt.requests
+    by_price = {f"requests_{price}": requests[price] for price in ("class_a", "class_b", "free")}
+    counts = {
+        "objects": receipt.object_count,
+        "bytes": receipt.total_bytes,
+        "downloaded": receipt.downloaded,
+        "downloaded_bytes": receipt.downloaded_bytes,
+        "reused": receipt.reused,
+        "skipped": receipt.skipped,
+        "deleted": receipt.deleted,
+        "composites": receipt.composites,
+        "leftovers": len(receipt.leftovers),
+        "requests": sum(by_price.values()),
+        **by_price,
+        "retries": requests["retries"],
+        "throttled": requests["throttled"],
+    }
+    _record(context, "staging", counts, seconds=receipt.seconds)
+
+
+def record_sweep(context: Context, *, found: int, deleted: int, failures: int, seconds: float) -> None:
+    """Emit what a sweep did as `dataflux.sweep.*`."""
+    _record(context, "sweep", {"found": found, "deleted": deleted, "failures": failures}, seconds=seconds)
+
+
+def _record(context: Context, work: str, counts: Mapping[str, int], *, seconds: float) -> None:
+    ti = context["ti"]
+    # For the metrics systems that know tags; StatsD's plain protocol leaves them out.
+    tags = {"dag_id": ti.dag_id, "task_id": ti.task_id}
+    for name, count in counts.items():
+        count_metric(f"dataflux.{work}.{name}", count, tags)
+    time_metric(f"dataflux.{work}.seconds", seconds, tags)
