@@ -76,7 +76,7 @@ def ours(*names: str) -> tuple[str, ...]:
 
 
 def test_the_core_knows_neither_airflow_nor_the_layers_above_it() -> None:
-    above = ours("hooks", "operators", "links", "compat", "failures", "provider_info", "testing")
+    above = ours("hooks", "operators", "links", "plugin", "compat", "failures", "provider_info", "testing")
     assert offenders(imports_from("core"), "airflow", *above) == []
 
 
@@ -86,7 +86,7 @@ def test_only_core_gcs_speaks_to_google_or_over_http() -> None:
 
 
 def test_only_airflows_side_of_google_is_known_above_the_core() -> None:
-    outside = imports_from("hooks", "operators", "links", "compat", "failures", "provider_info")
+    outside = imports_from("hooks", "operators", "links", "plugin", "compat", "failures", "provider_info")
     assert offenders(outside, *GOOGLE_AND_HTTP, CHECKSUMS) == []
 
 
@@ -110,7 +110,20 @@ def test_the_runtime_knows_nothing_of_cloud_storage() -> None:
 
 
 def test_the_hook_knows_no_operator() -> None:
-    assert offenders(imports_from("hooks"), *ours("operators", "links")) == []
+    assert offenders(imports_from("hooks"), *ours("operators", "links", "plugin")) == []
+
+
+def test_tasks_know_nothing_of_the_plugin() -> None:
+    """It runs in the API server and imports Airflow's database: no worker may pay for that."""
+    assert offenders(imports_from("operators", "links", "hooks", "compat"), *ours("plugin")) == []
+
+
+def test_only_the_plugin_knows_airflows_server_and_database() -> None:
+    others = [one for one in ALL_IMPORTS if not is_in(one.importer, *ours("plugin"))]
+    server = ("airflow.api_fastapi", "airflow.models", "fastapi", "starlette", "sqlalchemy")
+    assert offenders(others, *server) == []
+    knowing = ours("plugin.app", "plugin.access", "plugin.records")
+    assert {one.importer for one in ALL_IMPORTS if is_in(one.imported, *server)} == set(knowing)
 
 
 def test_the_product_never_imports_its_test_server() -> None:
@@ -145,6 +158,21 @@ print(sorted(name for name in set(sys.modules) - before if name.partition(".")[0
 
 def test_importing_the_package_imports_neither_airflow_nor_google() -> None:
     assert run_python(LOADED_BY.format(statement="import airflow_dataflux; dir(airflow_dataflux)")) == "[]"
+
+
+def test_loading_the_airflow_plugin_loads_no_server() -> None:
+    """Every process of Airflow loads plugins, the one that parses DAGs, too."""
+    code = """
+import sys
+import airflow.providers.common.compat.sdk as sdk
+sdk.AirflowPlugin
+before = set(sys.modules)
+import airflow_dataflux.plugin.registration
+print(sorted(set(sys.modules) - before))
+"""
+    loaded = run_python(code).splitlines()[-1]
+    expected = ["airflow_dataflux", "airflow_dataflux.plugin", "airflow_dataflux.plugin.registration"]
+    assert set(ast.literal_eval(loaded)) <= set(expected)
 
 
 def test_the_pytest_plugin_costs_other_projects_nothing() -> None:
@@ -213,6 +241,9 @@ print(len(manifest), receipt.summary()["downloaded"])
 
 DISTRIBUTIONS = {
     "airflow": "apache-airflow",
+    "fastapi": "apache-airflow",  # Airflow 3 hands these to the plugins of its API server; 2.11 loads none
+    "sqlalchemy": "apache-airflow",
+    "starlette": "apache-airflow",
     "airflow.providers.common.compat": "apache-airflow-providers-common-compat",
     "airflow.providers.google": "apache-airflow-providers-google",
     "google.auth": "google-auth",

@@ -12,7 +12,7 @@ import re
 _IMPOSSIBLE = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What XML 1.0 has no way to write (https://www.w3.org/TR/xml/#charsets)."""
 
-VOID = frozenset({"meta", "link", "br", "hr", "wbr"})
+VOID = frozenset({"input", "meta", "link", "br", "hr", "wbr"})
 """Elements of HTML without an end."""
 
 

@@ -29,13 +29,18 @@ from airflow_dataflux.core.report.markup import Markup, join, tag
 from airflow_dataflux.core.report.style import PAGE_STYLE, PICTURE_STYLE
 from airflow_dataflux.core.report.timeline import draw_name_map, draw_timeline
 
+_FIRST = join(tag("meta", charset="utf-8"), tag("meta", name="generator", content="airflow-dataflux report/1"))
+
+REPORT_BEGINS = f'<!doctype html>\n<html lang="en"><head>{_FIRST}'.encode()
+"""How the bytes of every report begin: what tells one from any other file."""
+
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
 
 def render(page: Page) -> bytes:
     """Return the page as a file's bytes."""
     head = join(
-        tag("meta", charset="utf-8"),
+        _FIRST,
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
         tag("title", f"{page.kind}: {page.title}"),

@@ -32,7 +32,7 @@ from airflow_dataflux.core.report.blocks import (
     Timeline,
 )
 from airflow_dataflux.core.report.markup import Markup, tag, text
-from airflow_dataflux.core.report.page import draw, picture_file, render
+from airflow_dataflux.core.report.page import REPORT_BEGINS, draw, picture_file, render
 from airflow_dataflux.core.report.sizes import class_table, size_histogram
 from airflow_dataflux.core.report.spans import Mark, Span, SpanKind
 
@@ -210,3 +210,9 @@ def test_the_histogram_has_a_bar_for_each_size_between() -> None:
     assert [bar.value for bar in histogram.bars] == [1, *[0] * 10, 5, 0, 2]
     assert histogram.bars[11].label == "1 KiB"
     assert "62 %, are of 1 KiB to 2 KiB; half are smaller than 2 KiB" in histogram.summary
+
+
+def test_a_report_is_known_by_how_it_begins() -> None:
+    page = Page(kind="Listing", title="gs://bucket", subtitle="", facts=(), sections=(), footer="")
+    assert render(page).startswith(REPORT_BEGINS)
+    assert b"airflow-dataflux report/1" in REPORT_BEGINS

@@ -1,0 +1,57 @@
+"""Who asks, and what they may see: Airflow's own authentication and authorisation, nothing besides.
+
+Guarantee: every decision is made by the auth manager of the deployment, through the functions that guard Airflow's own
+API, for one named DAG at a time. A request without a valid token is answered by them with 401.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from airflow.api_fastapi.app import get_auth_manager
+from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
+from airflow.api_fastapi.core_api.security import get_user, requires_access_dag
+from fastapi import Depends, HTTPException, Request
+
+
+class Reader:
+    """A user, and what they may read. Lives for one request; not thread-safe."""
+
+    def __init__(self, request: Request, user: Annotated[BaseUser, Depends(get_user)]) -> None:
+        self._request = request
+        self._user = user
+        self._decided: dict[tuple[str, DagAccessEntity], bool] = {}
+
+    def dag_ids(self) -> set[str]:
+        """Return the DAGs that may be read."""
+        return get_auth_manager().get_authorized_dag_ids(user=self._user, method="GET")
+
+    def may_read_tasks(self, dag_id: str) -> bool:
+        """Return whether task instances of this DAG may be read."""
+        return self._may_read(dag_id, DagAccessEntity.TASK_INSTANCE)
+
+    def may_read_xcoms(self, dag_id: str) -> bool:
+        """Return whether XComs of this DAG may be read; a report and its figures are such."""
+        return self._may_read(dag_id, DagAccessEntity.XCOM)
+
+    def _may_read(self, dag_id: str, entity: DagAccessEntity) -> bool:
+        if not dag_id:
+            return False  # Airflow would take an absent id for a question about DAGs in general
+        key = (dag_id, entity)
+        if key not in self._decided:
+            try:
+                requires_access_dag("GET", entity, dag_id)(self._request, self._user)
+            except HTTPException:
+                self._decided[key] = False
+            else:
+                self._decided[key] = True
+        return self._decided[key]
+
+
+def login_address(next_address: str) -> str:
+    """Return where to log in, to come back to `next_address`."""
+    return get_auth_manager().get_url_login(next_url=next_address)
+
+
+CurrentReader = Annotated[Reader, Depends(Reader)]

@@ -1,0 +1,187 @@
+"""Recent listings and stagings of the deployment, from Airflow's database. Reads only.
+
+Assumptions: the tables are large, so every query begins with the runs of the last days (an index of Airflow's) and is
+cut to one page; XComs may hold anything, and may be kept outside the database, where only a reference is found.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from airflow.models.dagrun import DagRun
+from airflow.models.renderedtifields import RenderedTaskInstanceFields
+from airflow.models.taskinstance import TaskInstance
+from airflow.models.xcom import XComModel
+from sqlalchemy import String, and_, cast, exists, func, or_, select, tuple_
+from sqlalchemy.orm import Session
+
+from airflow_dataflux.plugin.work import (
+    KINDS,
+    REPORT_KEY,
+    Figures,
+    Report,
+    TaskKey,
+    Work,
+    figures_of,
+    kind_of,
+    report_of,
+)
+
+PAGE_ROWS = 50
+
+_FIGURE_KEYS = ("manifest", "return_value")
+"""XComs that have the figures of a task without a report: a sharded listing leaves its whole reference in the first."""
+
+_MOST_CHARACTERS = 65_536
+"""Of an XCom that is looked into for figures; an inline listing is longer, and not worth its reading."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Selection:
+    """Which work to show.
+
+    Attributes:
+        days: only of runs that were due in so many days.
+        dag: part of the DAG's name; empty for all.
+        state: Airflow's; empty for all.
+        page: from 0.
+    """
+
+    days: int = 30
+    dag: str = ""
+    state: str = ""
+    page: int = 0
+
+
+def recent_work(session: Session, selection: Selection, dag_ids: Iterable[str]) -> tuple[list[Work], bool]:
+    """Return one page of work of these DAGs, the latest first, and whether there is more.
+
+    What XComs tell is part of it: the caller takes that away (`without_xcoms`) where it may not be shown.
+    """
+    found = list(session.scalars(_statement(selection, dag_ids)).unique())
+    shown, more = found[:PAGE_ROWS], len(found) > PAGE_ROWS
+    told = _xcoms(session, [_key(one) for one in shown])
+    return [_work(one, told) for one in shown], more
+
+
+def find_report(session: Session, key: TaskKey) -> tuple[Report, str] | None:
+    """Return the report of a task instance and the name of its worker; None if there is none."""
+    found = session.scalars(select(TaskInstance).where(_is(TaskInstance, key))).unique().one_or_none()
+    if found is None:
+        return None
+    told = _xcoms(session, [key], keys=(REPORT_KEY,))
+    report = report_of(told.get((key, REPORT_KEY)))
+    return (report, found.hostname or "") if report else None
+
+
+def connection_of(session: Session, key: TaskKey) -> tuple[str | None, str | list[str] | None]:
+    """Return the connection and the impersonation chain that a task instance used, None where nothing tells."""
+    fields = session.scalars(
+        select(RenderedTaskInstanceFields.rendered_fields).where(_is(RenderedTaskInstanceFields, key))
+    ).one_or_none()
+    if not isinstance(fields, Mapping):
+        return None, None
+    name, chain = fields.get("gcp_conn_id"), fields.get("impersonation_chain")
+    whole = isinstance(chain, str) or (isinstance(chain, list) and all(isinstance(one, str) for one in chain))
+    return name if isinstance(name, str) and name else None, chain if whole and chain else None
+
+
+def _statement(selection: Selection, dag_ids: Iterable[str]) -> Any:
+    ours = or_(
+        TaskInstance.operator.in_(KINDS),
+        exists().where(
+            XComModel.key == REPORT_KEY,
+            XComModel.dag_id == TaskInstance.dag_id,
+            XComModel.run_id == TaskInstance.run_id,
+            XComModel.task_id == TaskInstance.task_id,
+            XComModel.map_index == TaskInstance.map_index,
+        ),
+    )
+    statement = (
+        select(TaskInstance)
+        .join(DagRun, and_(DagRun.dag_id == TaskInstance.dag_id, DagRun.run_id == TaskInstance.run_id))
+        .where(
+            DagRun.run_after >= datetime.now(UTC) - timedelta(days=selection.days),
+            TaskInstance.dag_id.in_(sorted(dag_ids)),
+            TaskInstance.start_date.is_not(None),
+            ours,
+        )
+        .order_by(TaskInstance.start_date.desc(), TaskInstance.id)
+        .limit(PAGE_ROWS + 1)
+        .offset(selection.page * PAGE_ROWS)
+    )
+    if selection.dag:
+        statement = statement.where(TaskInstance.dag_id.contains(selection.dag, autoescape=True))
+    if selection.state:
+        statement = statement.where(TaskInstance.state == selection.state)
+    return statement
+
+
+def _xcoms(
+    session: Session, of: list[TaskKey], keys: tuple[str, ...] = (REPORT_KEY, *_FIGURE_KEYS)
+) -> dict[tuple[TaskKey, str], Any]:
+    if not of:
+        return {}
+    columns = (XComModel.dag_id, XComModel.run_id, XComModel.task_id, XComModel.map_index)
+    rows = session.execute(
+        select(*columns, XComModel.key, XComModel.value).where(
+            tuple_(*columns).in_([(key.dag_id, key.run_id, key.task_id, key.map_index) for key in of]),
+            XComModel.key.in_(keys),
+            func.length(cast(XComModel.value, String)) <= _MOST_CHARACTERS,
+        )
+    )
+    return {
+        (TaskKey(dag_id=dag_id, run_id=run_id, task_id=task_id, map_index=map_index), name): _decoded(value)
+        for dag_id, run_id, task_id, map_index, name, value in rows
+    }
+
+
+def _decoded(value: Any) -> Any:
+    """Return an XCom's value: the database has it as JSON, which may hold JSON as text."""
+    if isinstance(value, str):
+        try:
+            return json.loads(value)
+        except ValueError:
+            return None
+    return value
+
+
+def _work(one: TaskInstance, told: Mapping[tuple[TaskKey, str], Any]) -> Work:
+    key = _key(one)
+    pushed = told.get((key, REPORT_KEY))
+    report = report_of(pushed)
+    figures = figures_of(pushed)
+    for name in _FIGURE_KEYS:
+        if figures.object_count is None:
+            figures = figures_of(told.get((key, name)))
+    if figures.seconds is None:
+        figures = Figures(
+            object_count=figures.object_count, total_bytes=figures.total_bytes, seconds=one.duration or None
+        )
+    return Work(
+        key=key,
+        kind=kind_of(pushed) or KINDS.get(one.operator or "", ""),
+        label=str(one.rendered_map_index or "") if key.map_index >= 0 else "",
+        state=str(one.state or ""),
+        started_at=one.start_date,
+        hostname=one.hostname or "",
+        figures=figures,
+        report=report,
+    )
+
+
+def _key(one: TaskInstance) -> TaskKey:
+    return TaskKey(dag_id=one.dag_id, run_id=one.run_id, task_id=one.task_id, map_index=one.map_index)
+
+
+def _is(table: Any, key: TaskKey) -> Any:
+    return and_(
+        table.dag_id == key.dag_id,
+        table.run_id == key.run_id,
+        table.task_id == key.task_id,
+        table.map_index == key.map_index,
+    )

@@ -1,0 +1,46 @@
+"""The plugin as Airflow finds it (entry point `airflow.plugins`).
+
+Guarantee: loading it costs one small module. Every Airflow process loads plugins, the one that parses DAGs too, so the
+web application is made when the API server asks for it, and nowhere else. Airflow 2.11 never asks: there the plugin is
+an empty one.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import cached_property
+from typing import Any
+
+from airflow.providers.common.compat.sdk import AirflowPlugin
+
+URL_PREFIX = "/dataflux"
+
+log = logging.getLogger(__name__)
+
+
+class DatafluxPlugin(AirflowPlugin):
+    """Adds "Dataflux" to the menu "Browse"."""
+
+    name = "dataflux"
+
+    # Relative to the UI's <base>, so it holds below whatever path a proxy serves Airflow at.
+    external_views = [  # noqa: RUF012 - Airflow's own declaration
+        {
+            "name": "Dataflux",
+            "href": f"{URL_PREFIX.removeprefix('/')}/",
+            "destination": "nav",
+            "category": "browse",
+            "url_route": "dataflux",
+        }
+    ]
+
+    @cached_property
+    def fastapi_apps(self) -> list[dict[str, Any]]:  # type: ignore[override]  # a class variable in Airflow
+        """The web application, made on first use."""
+        try:
+            from airflow_dataflux.plugin.app import make_app
+        except ImportError:
+            # An API server without this page is better than none.
+            log.exception("This version of Airflow cannot show the page Dataflux")
+            return []
+        return [{"app": make_app(), "url_prefix": URL_PREFIX, "name": "Dataflux"}]

@@ -1,0 +1,20 @@
+"""The plugin as each of Airflow's lines loads it."""
+
+from __future__ import annotations
+
+import pytest
+from dag_runs import AIRFLOW_3
+
+
+@pytest.mark.usefixtures("airflow_database")
+def test_the_plugin_loads_without_an_error() -> None:
+    from airflow import plugins_manager
+
+    info = {one["name"]: one for one in plugins_manager.get_plugin_info()}
+    assert "dataflux" in info
+    if not AIRFLOW_3:
+        assert plugins_manager.import_errors == {}
+        return
+    assert plugins_manager.get_import_errors() == {}
+    assert [one["url_prefix"] for one in info["dataflux"]["fastapi_apps"]] == ["/dataflux"]
+    assert [(one["href"], one["destination"]) for one in info["dataflux"]["external_views"]] == [("dataflux/", "nav")]

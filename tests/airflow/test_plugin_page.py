@@ -1,0 +1,285 @@
+"""The page "Dataflux" in Airflow's real API application: what it shows, to whom, and what it never does."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dag_runs import AIRFLOW_3, FinishedRun, run_dag
+
+pytestmark = [
+    pytest.mark.usefixtures("airflow_database"),
+    pytest.mark.skipif(not AIRFLOW_3, reason="the page is one of Airflow 3"),
+]
+
+HOSTILE = "\"'><script>alert(1)</script>&amp;\u202e"
+
+
+@pytest.fixture(scope="module")
+def application(airflow_database: Path) -> Iterator[Any]:
+    """Airflow's API application with the page in it, and an auth manager that can say no."""
+    from airflow.api_fastapi.app import create_app, purge_cached_app
+    from narrow_auth import PATH
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AIRFLOW__CORE__AUTH_MANAGER", PATH)
+        patch.setenv("AIRFLOW__API_AUTH__JWT_SECRET", "a secret of the tests that is long enough for its purpose " * 2)
+        purge_cached_app()
+        yield create_app(apps="core")
+    purge_cached_app()
+
+
+@pytest.fixture(scope="module")
+def visit(application: Any) -> Callable[..., Any]:
+    """Return a function that asks for an address as a user, or as nobody."""
+    from narrow_auth import token
+    from starlette.testclient import TestClient
+
+    def get(address: str, user: str | None = "*", method: str = "GET", **params: Any) -> Any:
+        headers = {"Authorization": f"Bearer {token(application.state.auth_manager, user)}"} if user else {}
+        # A client for each request: cookies must not carry one user's session to the next.
+        with TestClient(application, base_url="http://testserver", follow_redirects=False) as client:
+            return client.request(method, f"/dataflux/{address}", params=params or None, headers=headers)
+
+    return get
+
+
+@pytest.fixture
+def listed(gcs_server: Any, tmp_path: Path) -> FinishedRun:
+    """A run of `list_only` that listed 40 objects of 780 bytes in all."""
+    gcs_server.create_bucket("data")
+    gcs_server.put_many("data", {f"train/{n:03}.txt": b"x" * n for n in range(40)})
+    run = run_dag("list_only", {"bucket": "data", "manifest_uri": (tmp_path / "manifest").as_uri()})
+    assert run.state == "success"
+    return run
+
+
+def push(run: FinishedRun, task_id: str, value: Any) -> None:
+    """Tell of a report in the task's name, as anyone can who may write XComs."""
+    from airflow.models.xcom import XComModel
+    from airflow.utils.session import create_session
+
+    from airflow_dataflux.plugin.work import REPORT_KEY
+
+    ti = run.task(task_id)
+    with create_session() as session:
+        XComModel.set(
+            key=REPORT_KEY,
+            value=value,
+            dag_id=ti.dag_id,
+            task_id=task_id,
+            run_id=ti.run_id,
+            map_index=ti.map_index,
+            session=session,
+        )
+
+
+def report_fields(run: FinishedRun, task_id: str = "list") -> dict[str, Any]:
+    ti = run.task(task_id)
+    return {"dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": task_id, "map_index": ti.map_index}
+
+
+def notice(uri: str, **more: Any) -> dict[str, Any]:
+    return {
+        "kind": "listing",
+        "uri": uri,
+        "title": "gs://data",
+        "object_count": 40,
+        "total_bytes": 780,
+        "seconds": 0.25,
+        "finished_at": "2026-01-01T00:00:00Z",
+        **more,
+    }
+
+
+def report_file(path: Path, content: bytes = b"<p>a report</p>") -> str:
+    from airflow_dataflux.core.report.page import REPORT_BEGINS
+
+    path.write_bytes(REPORT_BEGINS + content)
+    return path.as_uri()
+
+
+def row_of(page: str, run: FinishedRun) -> str:
+    """Return the table row of a run."""
+    rows = [row for row in re.findall(r"<tr>.*?</tr>", page, re.DOTALL) if run.run.run_id in row]
+    assert len(rows) == 1
+    return rows[0]
+
+
+def test_nobody_sees_anything_without_a_token(visit: Callable[..., Any], listed: FinishedRun) -> None:
+    for address, params in (("", {}), ("report", report_fields(listed)), ("nothing", {})):
+        answer = visit(address, user=None, **params)
+        assert answer.status_code == (404 if address == "nothing" else 401)
+        assert listed.run.run_id not in answer.text
+
+
+def test_a_forged_token_is_refused(visit: Callable[..., Any], application: Any) -> None:
+    from starlette.testclient import TestClient
+
+    with TestClient(application) as client:
+        answer = client.get("/dataflux/", headers={"Authorization": "Bearer e30.e30.e30"})
+    assert answer.status_code in (401, 403)
+
+
+def test_a_run_is_listed_with_its_figures_and_a_link_to_its_task(
+    visit: Callable[..., Any], listed: FinishedRun
+) -> None:
+    row = row_of(visit("", dag="list_only").text, listed)
+    assert ">40<" in row
+    assert ">780 B<" in row
+    assert ">listing<" in row
+    assert "success" in row
+    (address,) = re.findall(r'href="(\.\./dags/[^"]+)"', row)
+    assert address.startswith("../dags/list_only/runs/manual__")
+    assert "+" not in address  # a time zone would become a space
+    assert address.endswith("/tasks/list")
+
+
+def test_a_reader_sees_only_the_dags_that_they_may_read(visit: Callable[..., Any], listed: FinishedRun) -> None:
+    assert listed.run.run_id in visit("", user="list_only").text
+    for user in ("stage_only", "another,stage_only", "list_only/TASK_INSTANCE"):
+        answer = visit("", user=user)
+        assert answer.status_code == 200
+        assert listed.run.run_id not in answer.text
+
+
+def test_figures_and_reports_are_for_those_who_may_read_xcoms(
+    visit: Callable[..., Any], listed: FinishedRun, tmp_path: Path
+) -> None:
+    push(listed, "list", notice(report_file(tmp_path / "report.html")))
+    assert "report?" in row_of(visit("").text, listed)
+    row = row_of(visit("", user="list_only/XCOM").text, listed)
+    assert "report?" not in row
+    assert ">40<" not in row
+    for user in ("list_only/XCOM", "stage_only"):
+        assert visit("report", user=user, **report_fields(listed)).status_code == 403
+    assert visit("report", user="list_only", **report_fields(listed)).status_code == 200
+
+
+def test_a_report_is_shown_as_it_is_and_can_run_nothing(
+    visit: Callable[..., Any], listed: FinishedRun, tmp_path: Path
+) -> None:
+    push(listed, "list", notice(report_file(tmp_path / "report.html")))
+    answer = visit("report", **report_fields(listed))
+    assert (answer.status_code, answer.content) == (200, (tmp_path / "report.html").read_bytes())
+    policy = answer.headers["Content-Security-Policy"].split("; ")
+    assert "sandbox" in policy
+    assert "default-src 'none'" in policy
+    assert not any(rule.startswith(("script-src", "connect-src")) for rule in policy)
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert "no-store" in answer.headers["Cache-Control"]
+
+
+def test_a_report_in_a_bucket_is_read_through_the_hook(
+    visit: Callable[..., Any], listed: FinishedRun, gcs_server: Any, tmp_path: Path
+) -> None:
+    report_file(tmp_path / "report.html")
+    gcs_server.put("data", "reports/a b/report.html", (tmp_path / "report.html").read_bytes())
+    push(listed, "list", notice("gs://data/reports/a b/report.html"))
+    answer = visit("report", **report_fields(listed))
+    assert (answer.status_code, answer.content) == (200, (tmp_path / "report.html").read_bytes())
+
+
+def unshowable(tmp_path: Path) -> dict[str, str]:
+    """Return addresses of what is no report, or is not to be read."""
+    secret = tmp_path / "secret.txt"
+    secret.write_text("the secret")
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "link.html").symlink_to(secret)
+    with open(report_file(tmp_path / "huge.html").removeprefix("file://"), "ab") as file:
+        file.truncate(17 * 1024 * 1024)
+    return {
+        "a file": secret.as_uri(),
+        "a symbolic link": (tmp_path / "link.html").as_uri(),
+        "a way up": f"file://{tmp_path}/below/../secret.txt",
+        "a directory": tmp_path.as_uri(),
+        "a FIFO": (tmp_path / "fifo").as_uri(),
+        "a device": "file:///dev/zero",
+        "this process": "file:///proc/self/environ",
+        "too large": (tmp_path / "huge.html").as_uri(),
+        "a missing file": (tmp_path / "missing.html").as_uri(),
+        "a web address": "http://127.0.0.1:1/report.html",
+        "a chained address": "s3::http://127.0.0.1:1/report.html",
+        "a relative path": "report.html",
+        "a host": "file://elsewhere/report.html",
+        "a script": "javascript:alert(1)",
+        "a null": "file:///tmp/\0report.html",
+        "a missing object": "gs://data/missing.html",
+        "a missing bucket": "gs://nowhere-at-all/report.html",
+        "another object": "gs://data/train/001.txt",
+        "no bucket": "gs:///report.html",
+    }
+
+
+def test_what_is_not_a_report_is_not_shown_and_the_page_says_where_it_is(
+    visit: Callable[..., Any], listed: FinishedRun, tmp_path: Path
+) -> None:
+    for what, uri in unshowable(tmp_path).items():
+        push(listed, "list", notice(uri))
+        answer = visit("report", **report_fields(listed))
+        assert answer.status_code == 404, what
+        assert "cannot be shown here" in answer.text, what
+        assert "the secret" not in answer.text, what
+        assert uri.replace("\0", "\ufffd") in answer.text, what
+    push(listed, "list", notice((tmp_path / "missing.html").as_uri()))
+    assert "has no such file" in visit("report", **report_fields(listed)).text
+
+
+@pytest.mark.parametrize("value", ["gs://data/x", 7, [], {}, {"uri": 7}, {"uri": ""}, {"uri": None}, None], ids=repr)
+def test_an_xcom_of_another_form_is_no_report(visit: Callable[..., Any], listed: FinishedRun, value: Any) -> None:
+    push(listed, "list", value)
+    assert "report?" not in row_of(visit("").text, listed)
+    assert visit("report", **report_fields(listed)).status_code == 404
+
+
+def test_hostile_words_are_words(visit: Callable[..., Any], listed: FinishedRun) -> None:
+    push(listed, "list", notice(f"file:///{HOSTILE}", title=HOSTILE, object_count=-1, total_bytes=HOSTILE))
+    for answer in (
+        visit("", dag=HOSTILE),
+        visit("", state=HOSTILE[:20]),
+        visit("", dag="list_only"),
+        visit("report", **report_fields(listed)),
+        visit("report", **{**report_fields(listed), "run_id": HOSTILE}),
+    ):
+        assert answer.status_code in (200, 404)
+        assert "<script>alert" not in answer.text
+        policy = answer.headers["Content-Security-Policy"]
+        assert "'unsafe-inline'" not in policy
+        (nonce,) = re.findall(r"script-src 'nonce-([^']+)'", policy)
+        assert answer.text.count("<script") == answer.text.count(f'<script nonce="{nonce}">') == 1
+
+
+def test_every_answer_has_a_nonce_of_its_own(visit: Callable[..., Any]) -> None:
+    assert len({visit("").headers["Content-Security-Policy"] for _ in range(3)}) == 3
+
+
+def test_one_dag_cannot_be_asked_for_in_the_name_of_another(
+    visit: Callable[..., Any], listed: FinishedRun, tmp_path: Path
+) -> None:
+    push(listed, "list", notice(report_file(tmp_path / "report.html")))
+    asked = report_fields(listed)
+    twice = f"report?dag_id=stage_only&run_id={asked['run_id'].replace('+', '%2B')}&task_id=list&dag_id=list_only"
+    assert visit(twice, user="stage_only").status_code == 403
+    for dag_id, status in (("~", 403), ("", 400), ("stage_only/../list_only", 403)):
+        assert visit("report", user="stage_only", **{**asked, "dag_id": dag_id}).status_code == status
+
+
+@pytest.mark.parametrize("params", [{"days": 0}, {"days": "x"}, {"page": -1}, {"dag": "x" * 300}], ids=str)
+def test_what_cannot_be_is_not_understood(visit: Callable[..., Any], params: dict[str, Any]) -> None:
+    assert visit("", **params).status_code == 400
+
+
+def test_nothing_can_be_changed(visit: Callable[..., Any]) -> None:
+    for method in ("POST", "PUT", "PATCH", "DELETE"):
+        assert visit("", method=method).status_code == 405
+        assert visit("report", method=method).status_code == 405
+
+
+def test_a_filter_is_text_and_not_a_pattern(visit: Callable[..., Any], listed: FinishedRun) -> None:
+    assert listed.run.run_id in visit("", dag="st_on").text
+    assert listed.run.run_id not in visit("", dag="l%y").text
+    assert listed.run.run_id not in visit("", dag="list_only", state="failed").text
