@@ -162,15 +162,16 @@ class _Listing:
     def run(self, on_report: OnReport | None) -> Manifest:
         request = self._request
         logger.info("Listing %s.", self._shown())
+        # Not closed when all is well: the manifest that is returned reads its parts through it, as long as it lives.
+        # Its token is its own, because parts must be deleted also and above all after a cancel.
+        files_store = open_store(self._store_config, self._tokens, connections=DELETES_IN_FLIGHT, cancel=CancelToken())
         with (
+            contextlib.ExitStack() as if_it_fails,
             contextlib.closing(
                 open_store(self._store_config, self._tokens, connections=1, cancel=self._cancel)
             ) as store,
-            # Parts must be deleted, also and above all after a cancel.
-            contextlib.closing(
-                open_store(self._store_config, self._tokens, connections=DELETES_IN_FLIGHT, cancel=CancelToken())
-            ) as files_store,
         ):
+            if_it_fails.callback(files_store.close)
             files = ManifestFiles(files_store)
             seeds = Seeds.of(request.seed_manifest_uri, request.streams - 1, files_store)
             try:
@@ -179,6 +180,7 @@ class _Listing:
                 self._delete_parts(files, ())
                 raise
             notice = write_report(files, manifest, self._record) if self._record else None
+            if_it_fails.pop_all()
         stats = manifest.stats
         logger.info(
             "Listed %s: %d objects, %d bytes in %.2f s with %d requests.",

@@ -183,6 +183,9 @@ def test_a_manifest_on_the_bucket_store_is_the_same(server: GCSServer, tmp_path:
     try:
         remote = fetch(server, "many-flat", manifest_uri="gs://manifests/here", isolated=True, workers=2)
         assert Manifest.open("gs://manifests/here").fingerprint == local.fingerprint == remote.fingerprint
+        # What was returned can be read and cut: the listing has not closed what it reads through.
+        assert next(remote.rows()) == next(local.rows())
+        assert [len(shard) for shard in remote.shards(7)] == [len(shard) for shard in local.shards(7)]
     finally:
         os.environ.clear()
         os.environ.update(environment)
