@@ -20,7 +20,9 @@ from airflow_dataflux.core.errors import (
     StoreError,
 )
 from airflow_dataflux.core.gcs import operations, resources
+from airflow_dataflux.core.gcs.connections import connect
 from airflow_dataflux.core.gcs.deletion import delete_in_batches, delete_target
+from airflow_dataflux.core.gcs.exchange import Exchanger
 from airflow_dataflux.core.gcs.hashes import crc32c_from_header, crc32c_of, crc32c_to_text
 from airflow_dataflux.core.gcs.operations import Call, bucket_path, object_path, query
 from airflow_dataflux.core.gcs.pacing import Budgets
@@ -55,6 +57,7 @@ def open_store(
     cancel: CancelToken | None = None,
     budget_share: float = 1.0,
     policy: RetryPolicy = DEFAULT_POLICY,
+    beside: Store | None = None,
 ) -> Store:
     """Open Cloud Storage.
 
@@ -65,6 +68,8 @@ def open_store(
         cancel: ends back-offs and waits. A clean-up after a cancel needs a store with another token, or none.
         budget_share: this process's part (0-1] of the bucket's request rates, where several processes share a bucket.
         policy: how requests are retried.
+        beside: another store for the same place, whose connections this one uses, too; whichever is closed first closes
+            them for both. `connections` is then the other's.
 
     The store belongs to the process that opened it: open it after a fork, not before.
     """
@@ -73,7 +78,9 @@ def open_store(
             f"connections must be 1 or more and budget_share in (0, 1], got {connections} and {budget_share}."
         )
     access = Access(tokens=tokens, cancel=cancel or CancelToken(), policy=policy, budgets=Budgets.first(budget_share))
-    return HttpStore(Transport(config, access, connections=connections), user_project=config.user_project)
+    shared = beside.exchanger if isinstance(beside, HttpStore) else None
+    transport = Transport(config, access, shared or connect(config.endpoint, connections))
+    return HttpStore(transport, user_project=config.user_project)
 
 
 class HttpStore:
@@ -83,6 +90,11 @@ class HttpStore:
         self._transport = transport
         self._user_project = user_project
         self._pages = PageDecoder()
+
+    @property
+    def exchanger(self) -> Exchanger:
+        """The connections that this store uses."""
+        return self._transport.exchanger
 
     def list_page(self, bucket: str, request: PageRequest) -> Page:
         """List one page."""

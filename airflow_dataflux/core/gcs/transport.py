@@ -1,7 +1,7 @@
 """Sends requests: connections, access token, pacing, retries and counts, once for all operations.
 
 Guarantees:
-- thread-safe; up to `connections` connections are kept alive and reused, more are opened when more threads ask;
+- thread-safe; connections are kept alive and reused (`connections.py` says how many);
 - no access token goes over plain HTTP to another machine, and none at all while STORAGE_EMULATOR_HOST is set;
 - every wait (back-off, pacing) ends at once when the work is cancelled; a request under way ends with its time-out;
 - whatever goes wrong becomes an error of `core/errors.py`.
@@ -24,8 +24,7 @@ from urllib3.exceptions import ClosedPoolError, HTTPError
 
 from airflow_dataflux.core.config import StoreConfig
 from airflow_dataflux.core.errors import StoreError
-from airflow_dataflux.core.gcs.connections import connect
-from airflow_dataflux.core.gcs.exchange import Answer, NotConnectedError
+from airflow_dataflux.core.gcs.exchange import Answer, Exchanger, NotConnectedError
 from airflow_dataflux.core.gcs.operations import Call, Operation
 from airflow_dataflux.core.gcs.pacing import Budgets
 from airflow_dataflux.core.gcs.refusals import connection_error, error_of, read_refusal, unreadable_error
@@ -56,10 +55,10 @@ class Access:
 
 
 class Transport:
-    """Sends calls to one endpoint."""
+    """Sends calls to one endpoint, over the connections of `exchanger`."""
 
-    def __init__(self, config: StoreConfig, access: Access, *, connections: int) -> None:
-        self._exchanger = connect(config.endpoint, connections)
+    def __init__(self, config: StoreConfig, access: Access, exchanger: Exchanger) -> None:
+        self.exchanger = exchanger
         self.cancel = access.cancel
         self.policy = access.policy
         self._budgets = access.budgets
@@ -109,7 +108,7 @@ class Transport:
 
     def close(self) -> None:
         """Close all idle connections."""
-        self._exchanger.close()
+        self.exchanger.close()
 
     def _repeat(self, call: Call, attempt_once: Callable[[int], T | _Failure]) -> T:
         attempts = Attempts(self.policy)
@@ -169,7 +168,7 @@ class Transport:
         sent_at = budget.acquire(call.weight, self.cancel)
         self._counter.sent(operation, call.weight)
         try:
-            answer = self._exchanger.exchange(
+            answer = self.exchanger.exchange(
                 call.method,
                 call.target,
                 headers=headers,

@@ -15,9 +15,9 @@ from airflow_dataflux.core.staging.survey import ObjectStates, Survey
 from airflow_dataflux.core.staging.transfer import Outcome
 from airflow_dataflux.core.staging.ways import Ways
 
-DEFAULT_IN_FLIGHT = 96
-"""Requests in flight in all: at the modelled latencies, 96 composites fetch 11,000 objects a second, below Cloud
-Storage's first write rate; docs/performance/ has the measurement."""
+DEFAULT_IN_FLIGHT = 160
+"""Requests in flight in all: a composite takes a quarter of a second, most of it waiting, so that many of them are 600
+composites and deletions each a second, which is what a bucket bears at first. docs/decisions/0006 has the figures."""
 
 _BATCHES_EACH = 4
 """Direct batches for each thread: enough that the last ones to end keep the others waiting only briefly."""

@@ -10,14 +10,14 @@ empty slice. One thread uses a slicer.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from airflow_dataflux.core.errors import VerificationError
 from airflow_dataflux.core.staging.checksum import extend
 
 
-@dataclass(frozen=True, slots=True)
-class Slice:
+class Slice(msgspec.Struct, frozen=True, gc=False):
     """Some bytes of one component.
 
     Attributes:

@@ -28,7 +28,7 @@ from airflow_dataflux.core.gcs.store import RequestCounts
 from airflow_dataflux.core.runtime.usage import Usage, process_usage
 from airflow_dataflux.core.runtime.workers import WorkerLink
 from airflow_dataflux.core.staging.composites import CompositeNames
-from airflow_dataflux.core.staging.keeper import CompositeKeeper
+from airflow_dataflux.core.staging.keeper import DELETING_THREADS, CompositeKeeper
 from airflow_dataflux.core.staging.localfile import DestinationTree
 from airflow_dataflux.core.staging.plan import Batch, BatchKind
 from airflow_dataflux.core.staging.ranged import RangedObject
@@ -39,8 +39,8 @@ _WRITES = RetryPolicy(attempts=6, deadline_s=20.0)
 """Less patient than reads (about 4 s of back-off): what cannot be composed soon is read directly, and what cannot be
 deleted here the owner deletes."""
 
-_TIDY_CONNECTIONS = 2
-"""One for the thread that deletes, one for the last look at composites of unknown outcome."""
+_TIDY_CONNECTIONS = DELETING_THREADS
+"""The last look at composites of unknown outcome comes when these are done."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,7 +120,7 @@ def stage_worker(link: WorkerLink) -> None:
     store = open_store(
         setup.store_config,
         link.tokens,
-        connections=setup.threads,
+        connections=setup.threads + _TIDY_CONNECTIONS,
         cancel=link.cancel,
         budget_share=setup.budget_share,
     )
@@ -131,6 +131,7 @@ def stage_worker(link: WorkerLink) -> None:
         connections=setup.threads + _TIDY_CONNECTIONS,
         budget_share=setup.budget_share,
         policy=_WRITES,
+        beside=store,  # a thread composes, then reads: one connection does for both
     )
     with contextlib.ExitStack() as closing:
         closing.callback(writer.close)
