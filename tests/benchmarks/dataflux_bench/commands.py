@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import compileall
 import os
 import shutil
 import sys
@@ -15,7 +16,7 @@ from dataflux_bench.download import WORKLOADS, DownloadPlan, run_download
 from dataflux_bench.listing import STYLES, ListingPlan, run_listing
 from dataflux_bench.machine import describe
 from dataflux_bench.measuring import Cell
-from dataflux_bench.paths import CHECKOUT
+from dataflux_bench.paths import CHECKOUT, HARNESS
 from dataflux_bench.peers.catalogue import DOWNLOADS, LISTINGS, parse_peers
 from dataflux_bench.plot import plot_download, plot_listing
 from dataflux_bench.report import as_json, download_markdown, from_json, listing_markdown
@@ -42,6 +43,10 @@ def main(arguments: Sequence[str]) -> int:
         _write_report(options.output, options.kind)
         return 0
     os.makedirs(options.output, exist_ok=True)
+    # The peers are installed packages, which come with byte code; where PYTHONDONTWRITEBYTECODE is set, a checkout
+    # would be compiled anew in every process of every run.
+    for directory in (CHECKOUT / "airflow_dataflux", HARNESS):
+        compileall.compile_dir(str(directory), quiet=2)
     scratch = tempfile.mkdtemp(prefix="dataflux-bench-", dir=options.scratch)
     try:
         cells = _listing(options, scratch) if options.command == "list" else _download(options, scratch)
