@@ -247,6 +247,17 @@ class DatafluxHook(BaseHook):
                 store=store,
             )
 
+    def lifecycle_rule(
+        self, *, composite_prefix: str = DEFAULT_COMPOSITE_PREFIX, older_than: timedelta | int | str = timedelta(days=1)
+    ) -> dict[str, Any]:
+        """Return the entry of a bucket's lifecycle configuration that sweeps by itself. Sends no request."""
+        from airflow_dataflux.core.staging import lifecycle_rule
+
+        return lifecycle_rule(
+            parameters.required_text(composite_prefix, "composite_prefix"),
+            parameters.duration(older_than, "older_than"),
+        )
+
     def open_manifest(
         self, manifest: Manifest | Mapping[str, Any] | str, *, user_project: str | None = None
     ) -> Manifest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from datetime import timedelta
@@ -10,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 from airflow_dataflux.compat import AirflowException
 from airflow_dataflux.core.config import DEFAULT_COMPOSITE_PREFIX
 from airflow_dataflux.failures import airflow_outcomes
+from airflow_dataflux.hooks import parameters
 from airflow_dataflux.links.storage import BucketLink, bucket_address
 from airflow_dataflux.operators.dataflux import DatafluxOperator
 from airflow_dataflux.operators.metrics import record_sweep
 
 if TYPE_CHECKING:
     from airflow_dataflux.compat import Context
+    from airflow_dataflux.hooks.dataflux import DatafluxHook
 
 _NAMED = 20
 """How many names a log line or an error lists."""
@@ -31,6 +34,8 @@ class SweepCompositesOperator(DatafluxOperator):
     :param composite_prefix: where the stagings name their temporary objects. (templated)
     :param older_than: leave younger ones alone, whose run may still be at work: a timedelta, or seconds. (templated)
     :param dry_run: only count. (templated)
+    :param print_lifecycle_rule: sweep nothing and send no request; log and return the lifecycle rule that makes the
+        bucket sweep by itself, under ``rule``. (templated)
     """
 
     template_fields: Sequence[str] = (
@@ -38,6 +43,7 @@ class SweepCompositesOperator(DatafluxOperator):
         "composite_prefix",
         "older_than",
         "is_dry_run",
+        "print_lifecycle_rule",
         *DatafluxOperator.template_fields,
     )
     operator_extra_links = (BucketLink(),)
@@ -49,6 +55,7 @@ class SweepCompositesOperator(DatafluxOperator):
         composite_prefix: str = DEFAULT_COMPOSITE_PREFIX,
         older_than: timedelta | int | str = timedelta(days=1),
         dry_run: bool | str = False,
+        print_lifecycle_rule: bool | str = False,
         user_project: str | None = None,
         gcp_conn_id: str = "google_cloud_default",
         impersonation_chain: str | Sequence[str] | None = None,
@@ -61,6 +68,7 @@ class SweepCompositesOperator(DatafluxOperator):
         self.composite_prefix = composite_prefix
         self.older_than = older_than
         self.is_dry_run = dry_run  # `dry_run` is a method of every operator
+        self.print_lifecycle_rule = print_lifecycle_rule
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Sweep, and return what was found and deleted. Fails, with a retry, if something could not be deleted."""
@@ -68,6 +76,8 @@ class SweepCompositesOperator(DatafluxOperator):
             began = time.monotonic()
             hook = self.open_hook()
             BucketLink().push(context, bucket_address(self.bucket, self.composite_prefix))
+            if parameters.flag(self.print_lifecycle_rule, "print_lifecycle_rule"):
+                return self._print_rule(hook)
             result = hook.sweep(
                 self.bucket,
                 composite_prefix=self.composite_prefix,
@@ -98,3 +108,18 @@ class SweepCompositesOperator(DatafluxOperator):
                     f"could not be deleted, the first because {result.failures[0].reason}: {', '.join(names[:_NAMED])}."
                 )
             return summary
+
+    def _print_rule(self, hook: DatafluxHook) -> dict[str, Any]:
+        rule = hook.lifecycle_rule(composite_prefix=self.composite_prefix, older_than=self.older_than)
+        self.log.info(
+            "This rule deletes everything below gs://%s/%s that is %d days old, whoever made it. Add it to those that "
+            "the bucket has (gcloud storage buckets describe gs://%s --format='json(lifecycle_config)'), and set all "
+            "of them with gcloud storage buckets update gs://%s --lifecycle-file=FILE:\n%s",
+            self.bucket,
+            self.composite_prefix,
+            rule["condition"]["age"],
+            self.bucket,
+            self.bucket,
+            json.dumps({"rule": [rule]}, indent=2),
+        )
+        return {"bucket": self.bucket, "rule": rule}

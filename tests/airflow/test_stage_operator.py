@@ -212,3 +212,12 @@ def test_a_sweep_deletes_leftovers_only_and_a_dry_run_deletes_nothing(bucket) ->
     swept = run_dag("sweep_only", {"bucket": "data", "older_than": "0"}).xcom("sweep")
     assert swept == {"bucket": "data", "found": 1, "deleted": 1, "failures": []}
     assert bucket.names("data") == ["dataflux-composed-objects/a-users-own.bin", *sorted(OBJECTS)]
+
+
+def test_a_sweeper_prints_a_lifecycle_rule_instead_and_asks_the_bucket_nothing(bucket, airflow_log) -> None:
+    before = bucket.requests().operations
+    run = run_dag("sweep_only", {"bucket": "data", "older_than": "90000", "print_lifecycle_rule": True})
+    condition = {"age": 2, "matchesPrefix": ["dataflux-composed-objects/"]}
+    rule = {"action": {"type": "Delete"}, "condition": condition}
+    assert run.xcom("sweep") == {"bucket": "data", "rule": rule}
+    assert bucket.requests().operations == before

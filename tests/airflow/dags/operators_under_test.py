@@ -76,6 +76,7 @@ with DAG("sweep_only", **COMMON):
         bucket=conf("bucket"),
         older_than="{{ dag_run.conf.get('older_than', 86400) }}",
         dry_run="{{ dag_run.conf.get('dry_run', False) }}",
+        print_lifecycle_rule="{{ dag_run.conf.get('print_lifecycle_rule', False) }}",
     )
 
 with DAG("hook_in_a_task", **COMMON):
