@@ -51,5 +51,6 @@ def get_provider_info() -> dict[str, Any]:
             "airflow_dataflux.links.storage.BucketLink",
             "airflow_dataflux.links.storage.ManifestLink",
             "airflow_dataflux.links.storage.ReceiptLink",
+            "airflow_dataflux.links.storage.ReportLink",
         ],
     }

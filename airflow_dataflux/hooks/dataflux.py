@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from airflow_dataflux.core.config import StoreConfig
     from airflow_dataflux.core.gcs.store import Store
     from airflow_dataflux.core.manifest import Manifest
+    from airflow_dataflux.core.report.notice import OnReport
     from airflow_dataflux.core.runtime.tokens import TokenSource
     from airflow_dataflux.core.staging import Receipt, SweepResult
 
@@ -127,11 +128,14 @@ class DatafluxHook(BaseHook):
         seed_manifest: Manifest | Mapping[str, Any] | str | None = None,
         workers: int | str | None = None,
         streams: int | str | None = None,
+        report: bool | str = True,
+        on_report: OnReport | None = None,
         user_project: str | None = None,
     ) -> Manifest:
         """List a bucket: every object once, sorted by name, pinned by generation.
 
-        The parameters are those of :class:`~airflow_dataflux.operators.fast_list.FastListOperator`.
+        The parameters are those of :class:`~airflow_dataflux.operators.fast_list.FastListOperator`; `on_report` is
+        told of the report, once it is written.
 
         Raises an error of `airflow_dataflux.core.errors`; nothing was published then.
         """
@@ -154,6 +158,7 @@ class DatafluxHook(BaseHook):
             seed_manifest_uri=seed.uri if seed else None,
             workers=_or(parameters.positive_count(workers, "workers"), usable_cores()),
             streams=_or(parameters.positive_count(streams, "streams"), DEFAULT_STREAMS),
+            report=parameters.flag(report, "report"),
         )
         note_lineage(self, inputs=[object_uri(bucket, each) for each in request.prefixes])
         narrator = Narrator(self.log.info)
@@ -164,6 +169,7 @@ class DatafluxHook(BaseHook):
                 tokens=self.tokens,
                 cancel=cancel,
                 on_progress=narrator.tell,
+                on_report=on_report,
             )
         if manifest.uri is not None:
             note_lineage(self, outputs=[_as_uri(manifest.uri)])
@@ -183,6 +189,8 @@ class DatafluxHook(BaseHook):
         max_in_flight: int | str | None = None,
         workers: int | str | None = None,
         dry_run: bool | str = False,
+        report: bool | str = True,
+        on_report: OnReport | None = None,
         user_project: str | None = None,
         identity: RunIdentity | None = None,
     ) -> Receipt:
@@ -190,7 +198,7 @@ class DatafluxHook(BaseHook):
 
         The parameters are those of
         :class:`~airflow_dataflux.operators.compose_download.ComposeDownloadOperator`; `identity` names the
-        temporary objects, and is that of the running task where there is one.
+        temporary objects, and is that of the running task where there is one; `on_report` is told of the report.
 
         Raises an error of `airflow_dataflux.core.errors`; files published before stay as they are.
         """
@@ -207,6 +215,7 @@ class DatafluxHook(BaseHook):
             max_in_flight=parameters.positive_count(max_in_flight, "max_in_flight"),
             workers=_or(parameters.positive_count(workers, "workers"), usable_cores()),
             dry_run=parameters.flag(dry_run, "dry_run"),
+            report=parameters.flag(report, "report"),
             identity=identity or running_identity(),
         )
         narrator = Narrator(self.log.info)
@@ -220,6 +229,7 @@ class DatafluxHook(BaseHook):
                 tokens=self.tokens,
                 cancel=cancel,
                 on_progress=narrator.tell,
+                on_report=on_report,
             )
         if not receipt.dry_run:
             note_lineage(self, outputs=[_as_uri(receipt.destination)])

@@ -58,6 +58,12 @@ class ReceiptLink(PushedLink):
     name = "Receipt"
 
 
+class ReportLink(PushedLink):
+    """The run report beside the manifest or the receipt."""
+
+    name = "Report"
+
+
 def bucket_address(bucket: str, prefix: str = "") -> str:
     """Return the console's page of a bucket, opened at `prefix`."""
     directory, slash, rest = prefix.rpartition("/")

@@ -11,6 +11,7 @@ from airflow_dataflux.links.storage import (
     BucketLink,
     ManifestLink,
     ReceiptLink,
+    ReportLink,
     bucket_address,
     file_address,
 )
@@ -18,6 +19,7 @@ from airflow_dataflux.operators.dataflux import DatafluxOperator
 from airflow_dataflux.operators.events import announce
 from airflow_dataflux.operators.lineage import Lineage
 from airflow_dataflux.operators.metrics import record_staging
+from airflow_dataflux.operators.reports import report_pusher
 
 if TYPE_CHECKING:
     from airflow_dataflux.compat import Context
@@ -50,6 +52,7 @@ class ComposeDownloadOperator(DatafluxOperator):
     :param max_in_flight: requests in flight, over all workers; None chooses. (templated)
     :param workers: worker processes; None uses the usable cores. (templated)
     :param dry_run: plan and estimate, move nothing. (templated)
+    :param report: write a page about this run beside the receipt and link it. (templated)
     """
 
     template_fields: Sequence[str] = (
@@ -64,13 +67,14 @@ class ComposeDownloadOperator(DatafluxOperator):
         "max_in_flight",
         "workers",
         "is_dry_run",
+        "report",
         *DatafluxOperator.template_fields,
     )
     template_fields_renderers = {  # noqa: RUF012 - Airflow's own declaration
         "manifest": "json",
         **DatafluxOperator.template_fields_renderers,
     }
-    operator_extra_links = (BucketLink(), ManifestLink(), ReceiptLink())
+    operator_extra_links = (BucketLink(), ManifestLink(), ReceiptLink(), ReportLink())
 
     def __init__(
         self,
@@ -86,6 +90,7 @@ class ComposeDownloadOperator(DatafluxOperator):
         max_in_flight: int | str | None = None,
         workers: int | str | None = None,
         dry_run: bool | str = False,
+        report: bool | str = True,
         user_project: str | None = None,
         gcp_conn_id: str = "google_cloud_default",
         impersonation_chain: str | Sequence[str] | None = None,
@@ -105,6 +110,7 @@ class ComposeDownloadOperator(DatafluxOperator):
         self.max_in_flight = max_in_flight
         self.workers = workers
         self.is_dry_run = dry_run  # `dry_run` is a method of every operator
+        self.report = report
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Stage, and return the receipt's summary."""
@@ -128,6 +134,8 @@ class ComposeDownloadOperator(DatafluxOperator):
                 max_in_flight=self.max_in_flight,
                 workers=self.workers,
                 dry_run=self.is_dry_run,
+                report=self.report,
+                on_report=report_pusher(context),
                 user_project=self.user_project,
             )
             summary: dict[str, Any] = receipt.summary()

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, get_args
 from airflow_dataflux.compat import AirflowFailException, AirflowSkipException, max_map_length
 from airflow_dataflux.core.errors import InvalidRequestError, ManifestError
 from airflow_dataflux.failures import airflow_outcomes
-from airflow_dataflux.links.storage import BucketLink, ManifestLink, bucket_address, file_address
+from airflow_dataflux.links.storage import BucketLink, ManifestLink, ReportLink, bucket_address, file_address
 from airflow_dataflux.operators.choices import OnEmpty, OnUnchanged, checked_choice
 from airflow_dataflux.operators.dataflux import DatafluxOperator
 from airflow_dataflux.operators.events import announce
 from airflow_dataflux.operators.lineage import Lineage
 from airflow_dataflux.operators.metrics import record_listing
+from airflow_dataflux.operators.reports import report_pusher
 
 if TYPE_CHECKING:
     from airflow_dataflux.compat import Context
@@ -51,6 +52,8 @@ class FastListOperator(DatafluxOperator):
         a retry. (templated)
     :param workers: worker processes; None uses the usable cores. (templated)
     :param streams: list requests in flight, over all workers. (templated)
+    :param report: write a page about this run, ``report.html``, beside the manifest and link it; without
+        `manifest_uri` there is none. (templated)
     """
 
     template_fields: Sequence[str] = (
@@ -71,6 +74,7 @@ class FastListOperator(DatafluxOperator):
         "on_empty",
         "workers",
         "streams",
+        "report",
         *DatafluxOperator.template_fields,
     )
     template_fields_renderers = {  # noqa: RUF012 - Airflow's own declaration
@@ -79,7 +83,7 @@ class FastListOperator(DatafluxOperator):
         "storage_classes": "json",
         **DatafluxOperator.template_fields_renderers,
     }
-    operator_extra_links = (BucketLink(), ManifestLink())
+    operator_extra_links = (BucketLink(), ManifestLink(), ReportLink())
 
     def __init__(
         self,
@@ -101,6 +105,7 @@ class FastListOperator(DatafluxOperator):
         on_empty: OnEmpty = "continue",
         workers: int | str | None = None,
         streams: int | str | None = None,
+        report: bool | str = True,
         user_project: str | None = None,
         gcp_conn_id: str = "google_cloud_default",
         impersonation_chain: str | Sequence[str] | None = None,
@@ -126,6 +131,7 @@ class FastListOperator(DatafluxOperator):
         self.on_empty = on_empty
         self.workers = workers
         self.streams = streams
+        self.report = report
 
     def execute(self, context: Context) -> dict[str, Any] | list[dict[str, Any]]:
         """List, and return the reference or the shard references."""
@@ -136,7 +142,7 @@ class FastListOperator(DatafluxOperator):
             self._push_links(context)
             before = self._earlier_fingerprint(hook, context)
             self.lineage = Lineage(bucket=self.bucket, prefixes=self._prefixes())
-            manifest = self._list(hook)
+            manifest = self._list(hook, context)
             self.lineage = Lineage.of(manifest, manifest.uri)
             changed = manifest.fingerprint != before
             if not len(manifest) and on_empty == "skip":
@@ -150,7 +156,7 @@ class FastListOperator(DatafluxOperator):
                 raise AirflowSkipException(f"Nothing changed since the earlier manifest ({before}).")
             return self._publish(context, manifest, division, changed=changed)
 
-    def _list(self, hook: DatafluxHook) -> Manifest:
+    def _list(self, hook: DatafluxHook, context: Context) -> Manifest:
         return hook.fast_list(
             self.bucket,
             self.prefix,
@@ -165,6 +171,8 @@ class FastListOperator(DatafluxOperator):
             seed_manifest=self.seed_manifest,
             workers=self.workers,
             streams=self.streams,
+            report=self.report,
+            on_report=report_pusher(context),
             user_project=self.user_project,
         )
 

@@ -94,6 +94,32 @@ def test_the_links_lead_to_the_bucket_and_to_the_manifest(bucket, tmp_path: Path
     assert run.xcom("list", "_link_ManifestLink") == f"{uri}/manifest.json"
 
 
+def test_the_report_is_linked_and_described_in_xcom(bucket, tmp_path: Path) -> None:
+    uri = (tmp_path / "manifest").as_uri()
+    run = run_dag("list_only", {"bucket": "data", "prefix": "train/", "manifest_uri": uri})
+    reference, report = run.xcom("list"), run.xcom("list", "dataflux_report")
+    assert report == {
+        "kind": "listing",
+        "uri": f"{uri}/report.html",
+        "title": "gs://data/train/",
+        "object_count": 40,
+        "total_bytes": reference["total_bytes"],
+        "seconds": reference["stats"]["wall_s"],
+        "finished_at": report["finished_at"],
+    }
+    assert run.xcom("list", "_link_ReportLink") == report["uri"]
+    assert reference["fingerprint"] in (tmp_path / "manifest" / "report.html").read_text(encoding="utf-8")
+
+
+def test_no_report_is_written_where_none_is_wanted_or_there_is_no_place(bucket, tmp_path: Path) -> None:
+    uri = (tmp_path / "manifest").as_uri()
+    for conf in ({"manifest_uri": uri, "report": "False"}, {}):
+        run = run_dag("list_only", {"bucket": "data", **conf})
+        assert run.state == "success"
+        assert run.xcom("list", "dataflux_report") is None
+    assert not (tmp_path / "manifest" / "report.html").exists()
+
+
 def test_the_log_ends_with_what_was_found(bucket, airflow_log) -> None:
     run_dag("list_only", {"bucket": "data"})
     assert any("41 objects, 785 bytes in the manifest in XCom (changed)" in line for line in airflow_log())

@@ -120,6 +120,33 @@ def test_the_links_lead_to_the_bucket_the_manifest_and_the_receipt(bucket, manif
     assert (destination / ".dataflux/receipt.json").is_file()
 
 
+def test_the_report_is_linked_and_described_in_xcom(bucket, manifest: dict, tmp_path: Path) -> None:
+    destination = tmp_path / "staged"
+    run = run_dag("stage_only", {"manifest": manifest, "destination": str(destination)})
+    summary, report = run.xcom("stage"), run.xcom("stage", "dataflux_report")
+    assert report == {
+        "kind": "staging",
+        "uri": f"{destination.as_uri()}/.dataflux/report.html",
+        "title": f"gs://data to {destination}",
+        "object_count": summary["object_count"],
+        "total_bytes": summary["total_bytes"],
+        "seconds": summary["seconds"],
+        "finished_at": report["finished_at"],
+    }
+    assert run.xcom("stage", "_link_ReportLink") == report["uri"]
+    assert summary["fingerprint"] in (destination / ".dataflux/report.html").read_text(encoding="utf-8")
+    # Nothing to do: the report of the run that fetched the files is still the one to look at.
+    again = run_dag("stage_only", {"manifest": manifest, "destination": str(destination)})
+    assert again.xcom("stage", "dataflux_report")["uri"] == report["uri"]
+
+
+def test_no_report_of_a_staging_is_written_where_none_is_wanted(bucket, manifest: dict, tmp_path: Path) -> None:
+    destination = tmp_path / "staged"
+    run = run_dag("stage_only", {"manifest": manifest, "destination": str(destination), "report": "False"})
+    assert run.xcom("stage", "dataflux_report") is None
+    assert not (destination / ".dataflux/report.html").exists()
+
+
 def test_a_dry_run_moves_nothing_and_estimates(bucket, manifest: dict, tmp_path: Path) -> None:
     bucket.forget_requests()
     run = run_dag("stage_only", {"manifest": manifest, "destination": str(tmp_path / "staged"), "dry_run": "True"})

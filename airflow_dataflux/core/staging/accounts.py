@@ -13,7 +13,7 @@ from airflow_dataflux.core.config import StageRequest
 from airflow_dataflux.core.gcs.store import ObjectVersion, RequestCounts
 from airflow_dataflux.core.manifest import Manifest
 from airflow_dataflux.core.runtime.progress import Progress, Pulse
-from airflow_dataflux.core.runtime.usage import process_usage
+from airflow_dataflux.core.runtime.usage import Usage, process_usage
 from airflow_dataflux.core.staging.cost import CostEstimate, Prices, estimate
 from airflow_dataflux.core.staging.dispatch import Dispatcher, Totals
 from airflow_dataflux.core.staging.plan import RANGE_BYTES, Batch, BatchKind
@@ -40,6 +40,7 @@ class Accounts:
         self._started_at = datetime.now(UTC) - timedelta(seconds=time.monotonic() - started)
         self._pulse = Pulse(_PROGRESS_S)
         self._phases: dict[str, float] = {}
+        self.courses: list[tuple[str, float, float]] = []
         self._planned = RequestCounts()
         self._planned_totals = Totals()
         shard = manifest.shard_info
@@ -51,6 +52,7 @@ class Accounts:
     def began(self) -> None:
         """Count the seconds until the work began, in the engine or here, as the phase "start"."""
         self._phases["start"] = time.monotonic() - self.started
+        self.courses.append(("start", 0.0, self._phases["start"]))
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -59,7 +61,9 @@ class Accounts:
         try:
             yield
         finally:
-            self._phases[name] = self._phases.get(name, 0.0) + time.monotonic() - started
+            ended = time.monotonic()
+            self._phases[name] = self._phases.get(name, 0.0) + ended - started
+            self.courses.append((name, started - self.started, ended - self.started))
 
     def note(self, *lines: str) -> None:
         """Keep lines for the receipt."""
@@ -94,6 +98,11 @@ class Accounts:
         totals.objects_by_kind[batch.kind.value] += count
         totals.composites += composite
         totals.composed_bytes += batch.total_bytes if composite else 0
+
+    def own_usage(self) -> Usage:
+        """Return what this process has used for the staging."""
+        used = process_usage()
+        return Usage(cpu_s=used.cpu_s - self._cpu_before_s, peak_rss_bytes=used.peak_rss_bytes)
 
     def pulse(self, dispatcher: Dispatcher, found: Survey, emit: Callable[[object], None]) -> float:
         """Emit a line of progress if one is due; return the seconds until the next."""

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from airflow_dataflux.core.errors import DatafluxError, EngineError
 from airflow_dataflux.core.gcs.store import RequestCounts
 from airflow_dataflux.core.runtime.cancel import CancelToken
+from airflow_dataflux.core.runtime.usage import Usage
 from airflow_dataflux.core.runtime.workers import WorkerEnded, WorkerGroup, WorkerMessage
 from airflow_dataflux.core.staging.plan import Batch, BatchKind
 from airflow_dataflux.core.staging.transfer import NOT_ALLOWED, THROTTLED, Outcome
@@ -63,6 +64,7 @@ class Totals:
     cpu_s: float = 0.0
     peak_rss_bytes: int = 0
     workers_lost: int = 0
+    processes: list[tuple[str, Usage]] = field(default_factory=list)
     objects_by_kind: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     changed: list[tuple[int, str]] = field(default_factory=list)
@@ -231,6 +233,7 @@ class Dispatcher:
         self._reported_leftovers += message.leftovers
         if message.process == os.getpid():
             return  # a thread of this process, whose usage the owner counts
+        self.totals.processes.append((f"worker {worker}", message.usage))
         self.totals.cpu_s += message.usage.cpu_s
         self.totals.peak_rss_bytes = max(self.totals.peak_rss_bytes, message.usage.peak_rss_bytes)
 

@@ -1,7 +1,8 @@
 """The receipt: what a staging did, and the state of every object it put on disk.
 
-Two files below `<destination>/.dataflux/`, described in docs/reference/receipt-format.md:
+Files below `<destination>/.dataflux/`, described in docs/reference/receipt-format.md:
 - `receipt.json` (or `receipt-00003-of-00016.json` for a shard): counts, requests, seconds, reasons, leftovers.
+- `report.html`, where one was asked for: a page about the staging (`runreport.py`).
 - `objects-….parquet`: one row per object, sorted by path; the receipt names it and holds its digest.
 
 Guarantees: the receipt is written last and appears whole, so a receipt that is there, with an objects file of the
@@ -180,6 +181,7 @@ class ReceiptFiles:
         for receipt in earlier:
             if receipt.scope != self._scope:
                 self.remove(receipt_name(receipt.scope))
+                self.remove(report_name(receipt.scope))
                 self.remove(receipt.objects_file)
 
     def remove(self, name: str) -> None:
@@ -194,6 +196,11 @@ class ReceiptFiles:
 def receipt_name(scope: str) -> str:
     """Return the name of a scope's receipt below `.dataflux`."""
     return f"receipt{_suffix(scope)}.json"
+
+
+def report_name(scope: str) -> str:
+    """Return the name of the report of a scope's staging below `.dataflux`."""
+    return f"report{_suffix(scope)}.html"
 
 
 def _suffix(scope: str) -> str:

@@ -29,10 +29,12 @@ from airflow_dataflux.core.gcs.client import open_store
 from airflow_dataflux.core.gcs.store import RequestCounts, Store
 from airflow_dataflux.core.manifest import Manifest
 from airflow_dataflux.core.model import object_uri
+from airflow_dataflux.core.report.notice import OnReport, ReportNotice
 from airflow_dataflux.core.runtime.cancel import CancelToken
 from airflow_dataflux.core.runtime.jobs import Job, JobContext, run_job
 from airflow_dataflux.core.runtime.progress import Progress
 from airflow_dataflux.core.runtime.tokens import TokenSource
+from airflow_dataflux.core.runtime.usage import Usage
 from airflow_dataflux.core.staging import effort
 from airflow_dataflux.core.staging.accounts import Accounts
 from airflow_dataflux.core.staging.composites import (
@@ -63,8 +65,10 @@ from airflow_dataflux.core.staging.preflight import (
     look_at_file_system,
     probe_composing,
 )
-from airflow_dataflux.core.staging.receipt import SKIPPED, Receipt, ReceiptFiles
+from airflow_dataflux.core.staging.receipt import SKIPPED, Receipt, ReceiptFiles, report_name
+from airflow_dataflux.core.staging.recording import StagingRecord
 from airflow_dataflux.core.staging.reuse import EarlierObject, EarlierStaging, earlier_stagings
+from airflow_dataflux.core.staging.runreport import Course, notice_of, write_report
 from airflow_dataflux.core.staging.states import final_states
 from airflow_dataflux.core.staging.survey import Ground, Survey, survey
 from airflow_dataflux.core.staging.transfer import Outcome
@@ -94,6 +98,7 @@ def stage(
     tokens: TokenSource,
     cancel: CancelToken | None = None,
     on_progress: Callable[[Progress], None] | None = None,
+    on_report: OnReport | None = None,
     isolated: bool = True,
 ) -> Receipt:
     """Stage a manifest or one of its shards, and return the receipt.
@@ -107,6 +112,7 @@ def stage(
         tokens: where access tokens come from; asked in the calling thread.
         cancel: stops the staging within seconds; also set when it fails.
         on_progress: called every few seconds in the calling thread.
+        on_report: called once the report is beside the receipt, if the request asks for one.
         isolated: use an engine process with worker processes if there is enough to do; else threads of this process.
 
     Raises:
@@ -125,6 +131,10 @@ def stage(
     known = unchanged_since(manifest, request, accounts)
     if known is not None:
         emit(Progress(stage="summary", text=f"{request.destination} is up to date: {len(manifest)} objects reused"))
+        notice = notice_of(known)
+        # The report that is there tells how the files came here.
+        if request.report and on_report is not None and os.path.isfile(notice.uri.removeprefix("file://")):
+            on_report(notice)
         return known
     payload = _Payload(
         reference=manifest.reference(), request=request, store_config=store_config, started=accounts.started
@@ -141,6 +151,8 @@ def stage(
     def on_event(event: object) -> None:
         if isinstance(event, Progress):
             emit(event)
+        elif isinstance(event, ReportNotice) and on_report is not None:
+            on_report(event)
 
     result = run_job(job, tokens=tokens, cancel=cancel, on_event=on_event, isolated=not in_process)
     if not isinstance(result, Receipt):
@@ -182,6 +194,7 @@ class _Staging:
         self._accounts = Accounts(manifest, request, started=payload.started)
         self._accounts.began()
         self._names = CompositeNames(composite_prefix=request.composite_prefix, identity=request.identity)
+        self._record = StagingRecord(payload.started) if request.report else None
 
     def run(self) -> Receipt:
         request, manifest, accounts = self._request, self._manifest, self._accounts
@@ -314,6 +327,8 @@ class _Staging:
         def on_outcome(batch: Batch, outcome: Outcome) -> None:
             accounts.take(outcome, found.states)
             plan.learn(batch, outcome)
+            if self._record:
+                self._record.took(batch, outcome)
 
         dispatcher = Dispatcher(
             workers,
@@ -412,9 +427,29 @@ class _Staging:
             )
             files.write(receipt)
             files.remove_superseded([one.receipt for one in earlier if one.accountable])
+            notice = self._report(workspace, files, receipt, found, dispatcher)
             workspace.publish()
         self._emit("summary", accounts.summary_line(receipt))
+        if notice is not None:
+            self._context.emit(notice)
         return receipt
+
+    def _report(
+        self, workspace: Workspace, files: ReceiptFiles, receipt: Receipt, found: Survey, dispatcher: Dispatcher
+    ) -> ReportNotice | None:
+        """Write the report if one was asked for; else remove that of an earlier staging, whose receipt is gone, too."""
+        if self._record is None:
+            files.remove(report_name(receipt.scope))
+            return None
+        workers = dispatcher.totals.processes
+        course = Course(
+            record=self._record,
+            found=found,
+            # Publishing is not over yet, but all of it that takes long is.
+            phases=(*self._accounts.courses, ("publish", self._accounts.courses[-1][2], receipt.seconds)),
+            processes=(("engine" if workers else "task", self._accounts.own_usage()), *sorted(workers, key=_role)),
+        )
+        return write_report(workspace.tree, receipt, course)
 
     def _extraneous(self, workspace: Workspace, found: Survey) -> list[EarlierObject]:
         """Deal with files of earlier stagings; return those that stay and are to be remembered."""
@@ -438,6 +473,10 @@ class _Staging:
 
     def _emit(self, stage_name: str, text: str) -> None:
         self._context.emit(Progress(stage=stage_name, text=text))
+
+
+def _role(process: tuple[str, Usage]) -> str:
+    return process[0]
 
 
 @contextmanager

@@ -64,6 +64,7 @@ class Outcome:
         refetched: objects that arrived wrong and were read again.
         resumed: bodies that broke and were read on.
         compose_s, read_s: time spent waiting for composes, and reading, slicing and writing.
+        began: when work on it began, on the monotonic clock.
     """
 
     number: int
@@ -80,6 +81,7 @@ class Outcome:
     resumed: int = 0
     compose_s: float = 0.0
     read_s: float = 0.0
+    began: float = field(default_factory=time.monotonic)
 
     def place(self, batch: Batch, index: int, placed: Placed) -> None:
         """Record that an object of the batch is in its place."""

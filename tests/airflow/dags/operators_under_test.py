@@ -41,6 +41,7 @@ with DAG("list_only", **COMMON):
         on_unchanged="{{ dag_run.conf.get('on_unchanged', 'continue') }}",
         on_empty="{{ dag_run.conf.get('on_empty', 'continue') }}",
         gcp_conn_id=CONNECTION,
+        report="{{ dag_run.conf.get('report', True) }}",
         **LISTED,
     )
 
@@ -56,6 +57,7 @@ with DAG("stage_only", **COMMON):
         workers="{{ dag_run.conf.get('workers') }}",
         max_in_flight=conf("max_in_flight"),
         gcp_conn_id=CONNECTION,
+        report="{{ dag_run.conf.get('report', True) }}",
     )
 
 with DAG("list_then_stage", **COMMON):

@@ -1,0 +1,28 @@
+"""The run report, as a task tells of it: an XCom that others can list, and a link beside the task."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from airflow_dataflux.links.storage import ReportLink, file_address
+
+if TYPE_CHECKING:
+    from airflow_dataflux.compat import Context
+    from airflow_dataflux.core.report.notice import OnReport, ReportNotice
+
+REPORT_KEY = "dataflux_report"
+"""XCom key of the report: a dictionary with kind, uri, title, object_count, total_bytes, seconds and finished_at."""
+
+
+def report_pusher(context: Context) -> OnReport:
+    """Return what pushes a report that was written to XCom, and links it.
+
+    A dictionary and never the bare URI: Airflow's object storage for XCom would read, and later delete, what it names.
+    """
+
+    def push(notice: ReportNotice) -> None:
+        context["ti"].xcom_push(key=REPORT_KEY, value=notice.as_dict())
+        directory, _, name = notice.uri.rpartition("/")
+        ReportLink().push(context, file_address(directory, name))
+
+    return push
