@@ -144,6 +144,17 @@ def service_account(endpoint: TokenEndpoint, private_key: str) -> dict[str, str]
     }
 
 
+def external_account(endpoint: TokenEndpoint, directory: Path) -> dict[str, Any]:
+    (directory / "subject-token").write_text(SUBJECT_TOKEN)
+    return {
+        "type": "external_account",
+        "audience": "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/pool/providers/provider",
+        "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+        "token_url": f"{endpoint.url}/sts",
+        "credential_source": {"file": str(directory / "subject-token")},
+    }
+
+
 def key_in_the_connection(endpoint: TokenEndpoint, key: str, directory: Path) -> Credentials:
     return Credentials(extra={"keyfile_dict": service_account(endpoint, key)}, asked=("jwt-bearer",))
 
@@ -154,9 +165,34 @@ def application_default(endpoint: TokenEndpoint, key: str, directory: Path) -> C
     return Credentials(extra={}, environment=environment, asked=("jwt-bearer",))
 
 
+def impersonation_chain(endpoint: TokenEndpoint, key: str, directory: Path) -> Credentials:
+    return Credentials(
+        extra={"keyfile_dict": service_account(endpoint, key)},
+        conf={"impersonation_chain": ["middle@project.iam.gserviceaccount.com", "end@project.iam.gserviceaccount.com"]},
+        asked=("impersonation", "jwt-bearer"),
+    )
+
+
+def workload_identity(endpoint: TokenEndpoint, key: str, directory: Path) -> Credentials:
+    (directory / "workload.json").write_text(json.dumps(external_account(endpoint, directory)))
+    return Credentials(extra={"credential_config_file": str(directory / "workload.json")}, asked=("token-exchange",))
+
+
+def workload_identity_with_impersonation(endpoint: TokenEndpoint, key: str, directory: Path) -> Credentials:
+    config = external_account(endpoint, directory)
+    config["service_account_impersonation_url"] = f"{endpoint.url}/v1/projects/-/serviceAccounts/x:generateAccessToken"
+    (directory / "workload.json").write_text(json.dumps(config))
+    return Credentials(
+        extra={"credential_config_file": str(directory / "workload.json")}, asked=("impersonation", "token-exchange")
+    )
+
+
 KINDS = [
     key_in_the_connection,
     application_default,
+    impersonation_chain,
+    workload_identity,
+    workload_identity_with_impersonation,
 ]
 
 
