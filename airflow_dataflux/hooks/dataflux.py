@@ -280,11 +280,12 @@ class DatafluxHook(BaseHook):
         """Open an earlier manifest that need not exist: None if nothing was given or there is none yet."""
         if manifest is None or not _present(manifest):
             return None
-        try:
-            return self.open_manifest(manifest, user_project=user_project)
-        except ManifestNotFoundError as error:
-            self.log.info("There is no earlier manifest yet to compare with or to start from: %s", error)
-            return None
+        with Narrator(self.log.info).telling("preflight"):
+            try:
+                return self.open_manifest(manifest, user_project=user_project)
+            except ManifestNotFoundError as error:
+                self.log.info("There is no earlier manifest yet to compare with or to start from: %s", error)
+                return None
 
     def _opened(self, manifest: Manifest | Mapping[str, Any] | str, store: Store) -> Manifest:
         from airflow_dataflux.core.manifest import Manifest

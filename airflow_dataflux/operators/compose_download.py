@@ -15,7 +15,7 @@ from airflow_dataflux.links.storage import (
     bucket_address,
     file_address,
 )
-from airflow_dataflux.operators.dataflux import DatafluxOperator
+from airflow_dataflux.operators.dataflux import DatafluxOperator, log_group
 from airflow_dataflux.operators.events import announce
 from airflow_dataflux.operators.lineage import Lineage
 from airflow_dataflux.operators.metrics import record_staging
@@ -150,6 +150,10 @@ class ComposeDownloadOperator(DatafluxOperator):
             changed=_changed(receipt, context),
         )
         record_staging(context, receipt)
+        with log_group(self.log.info, "summary"):
+            done = ("downloaded", "reused", "skipped", "deleted", "composites")
+            told = ", ".join(f"{summary[name]:,} {name}" for name in done)
+            self.log.info("%s in %s: %s in %.1f s", label, summary["destination"], told, summary["seconds"])
         return summary
 
     def _push_links(self, context: Context, manifest: Manifest) -> None:

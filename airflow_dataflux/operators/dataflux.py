@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from airflow_dataflux.compat import BaseOperator
@@ -66,3 +67,10 @@ class DatafluxOperator(BaseOperator):
         self._killed = True
         if self._hook is not None:
             self._hook.cancel("Airflow ended this task")
+
+
+def log_group(info: Callable[..., object], name: str) -> AbstractContextManager[None]:
+    """Group what is logged in the block, as the hook does for its stages."""
+    from airflow_dataflux.hooks.narrator import Narrator
+
+    return Narrator(info).telling(name)

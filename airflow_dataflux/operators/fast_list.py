@@ -11,7 +11,7 @@ from airflow_dataflux.core.errors import InvalidRequestError, ManifestError
 from airflow_dataflux.failures import airflow_outcomes
 from airflow_dataflux.links.storage import BucketLink, ManifestLink, ReportLink, bucket_address, file_address
 from airflow_dataflux.operators.choices import OnEmpty, OnUnchanged, checked_choice
-from airflow_dataflux.operators.dataflux import DatafluxOperator
+from airflow_dataflux.operators.dataflux import DatafluxOperator, log_group
 from airflow_dataflux.operators.events import announce
 from airflow_dataflux.operators.lineage import Lineage
 from airflow_dataflux.operators.metrics import record_listing
@@ -246,7 +246,8 @@ class FastListOperator(DatafluxOperator):
         record_listing(context, reference)
         where = manifest.uri or "XCom"
         change = "changed" if changed else "unchanged"
-        self.log.info("%d objects, %d bytes in the manifest in %s (%s)", *figures.values(), where, change)
+        with log_group(self.log.info, "summary"):
+            self.log.info("%d objects, %d bytes in the manifest in %s (%s)", *figures.values(), where, change)
         shards = _divided(manifest, *division)
         if shards is None:
             return reference

@@ -187,3 +187,18 @@ def test_a_million_objects_are_listed_exactly_however_many_streams_there_are(gcs
         assert count == reference["object_count"] == expected.count == 1_000_000
         assert (names.hexdigest(), versions.hexdigest()) == (expected.names_sha256, expected.versions_sha256)
     assert references[0]["fingerprint"] == references[1]["fingerprint"]
+
+
+def test_the_log_has_groups_for_what_comes_before_and_after_the_listing(bucket, tmp_path: Path, airflow_log) -> None:
+    uri = (tmp_path / "manifest").as_uri()
+    run_dag("list_only", {"bucket": "data", "manifest_uri": uri, "seed_manifest": uri})
+    log = airflow_log()
+
+    def groups(name: str) -> str:
+        """Return the text of every group of this name; what logs twice is there twice."""
+        begins = [number for number, line in enumerate(log) if f"::group::{name}" in line]
+        ends = [next(n for n, line in enumerate(log) if n > begin and "::endgroup::" in line) for begin in begins]
+        return "\n".join(line for begin, end in zip(begins, ends, strict=True) for line in log[begin:end])
+
+    assert "There is no earlier manifest yet" in groups("preflight")
+    assert "41 objects" in groups("summary")
