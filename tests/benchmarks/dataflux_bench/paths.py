@@ -11,12 +11,15 @@ RESULTS = CHECKOUT / "docs" / "performance"
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Return this process's environment, with the checkout and the harness importable and nothing odd in it."""
+    """Return this process's environment, with the checkout and the harness importable and nothing odd in it.
+
+    Bytecode is written, or this project alone would be compiled anew at each start: its peers are installed.
+    """
     kept = {
         name: value
         for name, value in os.environ.items()
-        if name.lower() not in ("http_proxy", "https_proxy", "all_proxy", "pythonpath", "storage_emulator_host")
-        and not name.startswith("GOOGLE_")
+        if name.lower() not in ("http_proxy", "https_proxy", "all_proxy", "storage_emulator_host")
+        and not name.startswith(("GOOGLE_", "PYTHON"))
     }
     path = os.pathsep.join([str(CHECKOUT), str(HARNESS)])
     return {**kept, "PYTHONPATH": path, "NO_PROXY": "127.0.0.1,localhost", **more}
