@@ -15,7 +15,7 @@ TESTS ?= tests
 
 include tests/benchmarks/bench.mk
 
-.PHONY: help demo ui test docs lint format clean airflow3 airflow2
+.PHONY: help demo ui test test-celery docs lint format clean airflow3 airflow2
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -30,6 +30,10 @@ ui: airflow3 ## the demo's deployment, left running for a browser until Ctrl-C
 test: airflow3 airflow2 ## the whole suite, in random order, on Airflow 3.3 and 2.11 (TESTS=tests/unit for a part)
 	@echo "Running $(TESTS) on Airflow 3.3; tests marked for Airflow 2.11 run in $(AIRFLOW2)"
 	@AIRFLOW_DATAFLUX_AIRFLOW2_PYTHON=$(CURDIR)/$(AIRFLOW2)/bin/python $(RUN) -m pytest $(TESTS)
+
+test-celery: ## the tests on CeleryExecutor with Redis and two workers, which `make test` leaves out
+	@$(PYTHON) .ci/environment.py $(AIRFLOW3) .ci/constraints-airflow3.txt dev celery
+	@$(RUN) -m pytest tests/celery
 
 docs: airflow3 ## check the documentation: links, tables, reference, and every example by running it
 	@$(RUN) -m pytest tests/docs
