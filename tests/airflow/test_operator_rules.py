@@ -39,6 +39,7 @@ EVERYTHING: dict[type, dict[str, Any]] = {
         "on_empty": "skip",
         "workers": 2,
         "streams": 8,
+        "report": False,
     },
     ComposeDownloadOperator: {
         "manifest": {"format": "dataflux-manifest/1", "uri": "gs://manifests/1", "fingerprint": "f"},
@@ -50,6 +51,7 @@ EVERYTHING: dict[type, dict[str, Any]] = {
         "delete_extraneous": True,
         "on_changed_object": "skip",
         "max_in_flight": 8,
+        "report": False,
         "workers": 2,
         "dry_run": True,
     },
