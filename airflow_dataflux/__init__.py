@@ -16,13 +16,17 @@ if TYPE_CHECKING:
     from airflow_dataflux.hooks.dataflux import DatafluxHook as DatafluxHook
     from airflow_dataflux.operators.compose_download import ComposeDownloadOperator as ComposeDownloadOperator
     from airflow_dataflux.operators.fast_list import FastListOperator as FastListOperator
+    from airflow_dataflux.operators.join_manifests import JoinManifestsOperator as JoinManifestsOperator
+    from airflow_dataflux.operators.name_ranges import NameRangesOperator as NameRangesOperator
     from airflow_dataflux.operators.sweep_composites import SweepCompositesOperator as SweepCompositesOperator
 
 _LAZY = {
     "ComposeDownloadOperator": "airflow_dataflux.operators.compose_download",
     "DatafluxHook": "airflow_dataflux.hooks.dataflux",
     "FastListOperator": "airflow_dataflux.operators.fast_list",
+    "JoinManifestsOperator": "airflow_dataflux.operators.join_manifests",
     "Manifest": "airflow_dataflux.core.manifest",
+    "NameRangesOperator": "airflow_dataflux.operators.name_ranges",
     "SweepCompositesOperator": "airflow_dataflux.operators.sweep_composites",
 }
 

@@ -36,6 +36,8 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": [
                     "airflow_dataflux.operators.fast_list",
                     "airflow_dataflux.operators.compose_download",
+                    "airflow_dataflux.operators.name_ranges",
+                    "airflow_dataflux.operators.join_manifests",
                     "airflow_dataflux.operators.sweep_composites",
                 ],
             }

@@ -72,12 +72,14 @@ with DAG(
             deployed("BUCKET", "my-training-data"),
             type="string",
             minLength=3,
+            examples=["my-training-data"],
             title="Bucket",
             description="Bare name of the bucket, without gs://",
         ),
         "prefix": Param(
             deployed("PREFIX", ""),
             type="string",
+            examples=["images/train/", "2026/"],
             title="Prefix",
             description="Only objects whose names begin so, such as images/train/. Empty: the whole bucket.",
         ),
@@ -85,6 +87,7 @@ with DAG(
             deployed("DESTINATION_ROOT", "/var/tmp/training-data"),  # noqa: S108 - a default to be changed
             type="string",
             pattern="^/",
+            examples=["/var/tmp/training-data", "/mnt/shared/training-data"],  # noqa: S108
             title="Destination root",
             description="Absolute directory on the worker; each day gets a directory below it.",
         ),
@@ -92,6 +95,7 @@ with DAG(
             deployed("MANIFEST_ROOT", "file:///var/tmp/training-data-manifests"),
             type="string",
             pattern="^(/|[a-z0-9]+://)",
+            examples=["gs://my-manifests/training-data", "file:///mnt/shared/manifests"],
             title="Manifest root",
             description="Where listings are kept: gs://bucket/path, or a directory that all workers share.",
         ),
@@ -100,6 +104,7 @@ with DAG(
             type="integer",
             minimum=1,
             maximum=1024,
+            examples=[4, 16, 64],
             title="Shards",
             description="How many tasks share the download; each gets about the same number of bytes.",
         ),

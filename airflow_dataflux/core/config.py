@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Literal, get_args
 
 from airflow_dataflux.core.errors import InvalidRequestError
+from airflow_dataflux.core.namerange import NameRange
 
 Strategy = Literal["auto", "compose", "direct"]
 OnChangedObject = Literal["fail", "skip"]
@@ -123,6 +124,7 @@ class ListRequest:
         workers: worker processes.
         streams: list requests in flight, over all workers.
         report: record how it goes and write `report.html` beside the manifest.
+        name_range: list only the names in this range, one of those that several listings share; None: all names.
     """
 
     bucket: str
@@ -133,6 +135,7 @@ class ListRequest:
     workers: int = field(default_factory=usable_cores)
     streams: int = DEFAULT_STREAMS
     report: bool = False
+    name_range: NameRange | None = None
 
     def __post_init__(self) -> None:
         check_bucket_name(self.bucket)
@@ -141,6 +144,8 @@ class ListRequest:
         for prefix in self.prefixes:
             if len(prefix.encode()) > 1024 or "\n" in prefix or "\r" in prefix:
                 raise InvalidRequestError(f"{prefix!r} cannot be a prefix of an object name.")
+        if self.name_range is not None and self.name_range.is_empty:
+            raise InvalidRequestError(f"name_range is empty: {self.name_range.start!r} is not before its end.")
         if self.workers < 1 or self.streams < 1:
             raise InvalidRequestError(f"workers and streams must be 1 or more, got {self.workers} and {self.streams}.")
 

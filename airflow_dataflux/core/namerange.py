@@ -37,6 +37,12 @@ class NameRange:
         """Return whether every name of `other` is in this range."""
         return other.start >= self.start and ends_at_or_before(other.end, self.end)
 
+    def overlap(self, other: NameRange) -> NameRange:
+        """Return the names that are in both; the result may be empty."""
+        return NameRange(
+            max(self.start, other.start), self.end if ends_at_or_before(self.end, other.end) else other.end
+        )
+
     def divided(self, points: Sequence[str]) -> list[NameRange]:
         """Return the contiguous ranges between `start`, the strictly increasing inner `points`, and `end`."""
         starts = [self.start, *points]

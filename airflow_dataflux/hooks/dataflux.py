@@ -8,7 +8,7 @@ Assumption: one call at a time, from the task's main thread (Airflow answers onl
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from airflow_dataflux.core.config import StoreConfig
     from airflow_dataflux.core.gcs.store import Store
     from airflow_dataflux.core.manifest import Manifest
+    from airflow_dataflux.core.namerange import NameRange
     from airflow_dataflux.core.report.notice import OnReport
     from airflow_dataflux.core.runtime.tokens import TokenSource
     from airflow_dataflux.core.staging import Receipt, SweepResult
@@ -126,6 +127,7 @@ class DatafluxHook(BaseHook):
         include_placeholders: bool | str = False,
         manifest_uri: str | None = None,
         seed_manifest: Manifest | Mapping[str, Any] | str | None = None,
+        name_range: NameRange | Mapping[str, str | None] | str | None = None,
         workers: int | str | None = None,
         streams: int | str | None = None,
         report: bool | str = True,
@@ -158,6 +160,7 @@ class DatafluxHook(BaseHook):
             seed_manifest_uri=seed.uri if seed else None,
             workers=_or(parameters.positive_count(workers, "workers"), usable_cores()),
             streams=_or(parameters.positive_count(streams, "streams"), DEFAULT_STREAMS),
+            name_range=parameters.name_range(name_range),
             report=parameters.flag(report, "report"),
         )
         note_lineage(self, inputs=[object_uri(bucket, each) for each in request.prefixes])
@@ -174,6 +177,62 @@ class DatafluxHook(BaseHook):
         if manifest.uri is not None:
             note_lineage(self, outputs=[_as_uri(manifest.uri)])
         return manifest
+
+    def name_ranges(
+        self,
+        bucket: str,
+        prefix: str | Sequence[str] = "",
+        *,
+        ranges: int | str = 8,
+        seed_manifest: Manifest | Mapping[str, Any] | str | None = None,
+        user_project: str | None = None,
+    ) -> list[NameRange]:
+        """Divide a bucket's names into ranges of about equally many objects, for one listing each.
+
+        `seed_manifest` divides best; without one, or as long as there is none yet, a sample of the bucket does. There
+        are fewer than `ranges` where the names cannot be divided further. Join the listings with `join`.
+        """
+        from airflow_dataflux.core.gcs.client import open_store
+        from airflow_dataflux.core.listing.dividing import SAMPLE_STREAMS, ranges_of, sampled_ranges
+
+        count = parameters.positive_count(ranges, "ranges")
+        if count is None:
+            raise InvalidRequestError("ranges is empty: give a whole number of 1 or more.")
+        check_bucket_name(bucket)
+        prefixes = parameters.prefixes(prefix)
+        seed = self.find_manifest(seed_manifest, user_project=user_project)
+        if seed is not None:
+            return ranges_of(seed, count)
+        self.tokens.fetch()  # in the task's own thread: the sample's requests are sent by others
+        with self._guard.working() as cancel:
+            store = open_store(self._store_config(user_project), self.tokens, connections=SAMPLE_STREAMS, cancel=cancel)
+            try:
+                return sampled_ranges(bucket, prefixes, count, store=store)
+            finally:
+                store.close()
+
+    def join(
+        self,
+        manifests: Iterable[Manifest | Mapping[str, Any] | str],
+        manifest_uri: str,
+        *,
+        user_project: str | None = None,
+    ) -> Manifest:
+        """Join the listings of all name ranges of a bucket into one manifest, which is proven to be complete.
+
+        Raises ManifestError if a range is missing or was listed twice; nothing is written then. The parts stay where
+        the listings of the ranges put them: keep them as long as the joined manifest.
+        """
+        from airflow_dataflux.core.manifest import join_ranges
+
+        uri = parameters.required_text(manifest_uri, "manifest_uri")
+        with self._guard.working() as cancel, self._store(user_project) as store:
+            opened: list[Manifest] = []
+            for manifest in manifests:
+                cancel.raise_if_cancelled()
+                opened.append(self._opened(manifest, store))
+            joined = join_ranges(opened, manifest_uri=uri, store=store)
+        return self.open_manifest(joined.uri or uri, user_project=user_project)
 
     def stage(
         self,

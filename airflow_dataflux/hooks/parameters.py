@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow_dataflux.core.errors import InvalidRequestError
+from airflow_dataflux.core.namerange import NameRange
 
 _ABSENT = frozenset({"", "None"})
 _TRUE = frozenset({"true", "1", "yes"})
@@ -122,6 +123,29 @@ def prefixes(value: object) -> tuple[str, ...]:
     raise InvalidRequestError(f"prefix must be text or a list of texts, got {value!r}.")
 
 
+def name_range(value: object) -> NameRange | None:
+    """Return a name range, given as one, as a dictionary with `start` and `end`, or as its text; None is all names."""
+    if value is None or isinstance(value, NameRange):
+        return value
+    if isinstance(value, str):
+        if value.strip() in _ABSENT:
+            return None
+        value = _dictionary(value.strip(), "name_range")
+    if isinstance(value, list | tuple):
+        raise InvalidRequestError(
+            f"name_range is a list of {len(value)} ranges, but a task lists one: map over the list with "
+            ".partial(...).expand(name_range=ranges.output)."
+        )
+    if isinstance(value, Mapping) and set(value) == {"start", "end"}:
+        start, end = value["start"], value["end"]
+        if isinstance(start, str) and (end is None or isinstance(end, str)):
+            return NameRange(start, end)
+    raise InvalidRequestError(
+        f'name_range must be {{"start": name, "end": name or None}}, one of those that NameRangesOperator returns, '
+        f"got {value!r}."
+    )
+
+
 def storage_classes(value: object) -> frozenset[str] | None:
     """Return storage classes in upper case, given as one text (commas separate) or several; None keeps all."""
     if value is None or (isinstance(value, str) and value.strip() in _ABSENT):
@@ -186,6 +210,23 @@ def reference(value: object, parameter: str) -> dict[str, Any] | str | None:
     )
 
 
+def references(value: object) -> list[dict[str, Any] | str]:
+    """Return several manifests' references or URIs, none of them absent."""
+    if isinstance(value, str) or value is None or not isinstance(value, Iterable) or isinstance(value, Mapping):
+        raise InvalidRequestError(
+            "manifests must be a list of manifest references, such as the .output of a mapped FastListOperator, "
+            f"got {type(value).__name__} {str(value)[:200]!r}."
+        )
+    found = [reference(each, f"manifests[{number}]") for number, each in enumerate(value)]
+    absent = [number for number, each in enumerate(found) if each is None]
+    if absent:
+        raise InvalidRequestError(
+            f"{len(absent)} of {len(found)} manifests are absent (the first is manifests[{absent[0]}]): "
+            "a task that was skipped or has not run returns nothing."
+        )
+    return [each for each in found if each is not None]
+
+
 def _dictionary(text: str, parameter: str) -> dict[str, Any]:
     for read in (json.loads, ast.literal_eval):
         try:
@@ -194,4 +235,4 @@ def _dictionary(text: str, parameter: str) -> dict[str, Any]:
             continue
         if isinstance(value, dict):
             return value
-    raise InvalidRequestError(f"{parameter} is neither a URI nor a reference in JSON: {text[:200]!r}.")
+    raise InvalidRequestError(f"{parameter} is no dictionary, neither in JSON nor in Python: {text[:200]!r}.")

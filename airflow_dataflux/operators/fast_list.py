@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, get_args
 
-from airflow_dataflux.compat import AirflowFailException, AirflowSkipException, max_map_length
+from airflow_dataflux.compat import AirflowFailException, AirflowSkipException
 from airflow_dataflux.core.errors import InvalidRequestError, ManifestError
 from airflow_dataflux.failures import airflow_outcomes
 from airflow_dataflux.links.storage import BucketLink, ManifestLink, ReportLink, bucket_address, file_address
 from airflow_dataflux.operators.choices import OnEmpty, OnUnchanged, checked_choice
 from airflow_dataflux.operators.dataflux import DatafluxOperator, log_group
+from airflow_dataflux.operators.division import Division, checked_division, returned
 from airflow_dataflux.operators.events import announce
 from airflow_dataflux.operators.lineage import Lineage
 from airflow_dataflux.operators.metrics import record_listing
@@ -50,6 +51,8 @@ class FastListOperator(DatafluxOperator):
         (templated)
     :param on_empty: what an empty listing means: "continue" returns it, "skip" skips this task, "fail" fails it without
         a retry. (templated)
+    :param name_range: list only the names from ``start`` (inclusive) to ``end`` (exclusive): one of the dictionaries
+        that :class:`~airflow_dataflux.operators.name_ranges.NameRangesOperator` returns. (templated)
     :param workers: worker processes; None uses the usable cores. (templated)
     :param streams: list requests in flight, over all workers. (templated)
     :param report: write a page about this run, ``report.html``, beside the manifest and link it; without
@@ -72,6 +75,7 @@ class FastListOperator(DatafluxOperator):
         "shard_bytes",
         "on_unchanged",
         "on_empty",
+        "name_range",
         "workers",
         "streams",
         "report",
@@ -81,6 +85,7 @@ class FastListOperator(DatafluxOperator):
         "prefix": "json",
         "seed_manifest": "json",
         "storage_classes": "json",
+        "name_range": "json",
         **DatafluxOperator.template_fields_renderers,
     }
     operator_extra_links = (BucketLink(), ManifestLink(), ReportLink())
@@ -103,6 +108,7 @@ class FastListOperator(DatafluxOperator):
         shard_bytes: int | str | None = None,
         on_unchanged: OnUnchanged = "continue",
         on_empty: OnEmpty = "continue",
+        name_range: Mapping[str, str | None] | str | None = None,
         workers: int | str | None = None,
         streams: int | str | None = None,
         report: bool | str = True,
@@ -129,6 +135,7 @@ class FastListOperator(DatafluxOperator):
         self.shard_bytes = shard_bytes
         self.on_unchanged = on_unchanged
         self.on_empty = on_empty
+        self.name_range = name_range
         self.workers = workers
         self.streams = streams
         self.report = report
@@ -136,7 +143,7 @@ class FastListOperator(DatafluxOperator):
     def execute(self, context: Context) -> dict[str, Any] | list[dict[str, Any]]:
         """List, and return the reference or the shard references."""
         with airflow_outcomes():
-            division = self._division()
+            division = checked_division(self.shards, self.shard_bytes)
             on_empty = checked_choice("on_empty", self.on_empty, get_args(OnEmpty))
             hook = self.open_hook()
             self._push_links(context)
@@ -169,30 +176,13 @@ class FastListOperator(DatafluxOperator):
             include_placeholders=self.include_placeholders,
             manifest_uri=self.manifest_uri,
             seed_manifest=self.seed_manifest,
+            name_range=self.name_range,
             workers=self.workers,
             streams=self.streams,
             report=self.report,
             on_report=report_pusher(context),
             user_project=self.user_project,
         )
-
-    def _division(self) -> tuple[int | None, int | None]:
-        """Return (shards, shard_bytes), of which one at most is set."""
-        from airflow_dataflux.hooks import parameters
-
-        count = parameters.positive_count(self.shards, "shards")
-        size_bytes = parameters.positive_count(self.shard_bytes, "shard_bytes")
-        if count is not None and size_bytes is not None:
-            raise InvalidRequestError(
-                f"shards={count} and shard_bytes={size_bytes} were both given: set the number of shards or their size."
-            )
-        if count is not None and count > max_map_length():
-            # Airflow itself would fail this task too, but after all of its work.
-            raise InvalidRequestError(
-                f"shards={count} is more than this deployment maps one task over ({max_map_length()}): ask for fewer, "
-                "or raise [core] max_map_length."
-            )
-        return count, size_bytes
 
     def _prefixes(self) -> tuple[str, ...]:
         from airflow_dataflux.hooks import parameters
@@ -232,9 +222,8 @@ class FastListOperator(DatafluxOperator):
             ManifestLink().push(context, file_address(uri, "manifest.json"))
 
     def _publish(
-        self, context: Context, manifest: Manifest, division: tuple[int | None, int | None], *, changed: bool
+        self, context: Context, manifest: Manifest, division: Division, *, changed: bool
     ) -> dict[str, Any] | list[dict[str, Any]]:
-        reference = manifest.reference()
         figures = {"objects": len(manifest), "bytes": manifest.total_bytes}
         announce(
             self,
@@ -243,16 +232,12 @@ class FastListOperator(DatafluxOperator):
             extra={"fingerprint": manifest.fingerprint, "manifest_uri": manifest.uri, **figures},
             changed=changed,
         )
-        record_listing(context, reference)
+        record_listing(context, manifest.reference())
         where = manifest.uri or "XCom"
         change = "changed" if changed else "unchanged"
         with log_group(self.log.info, "summary"):
             self.log.info("%d objects, %d bytes in the manifest in %s (%s)", *figures.values(), where, change)
-        shards = _divided(manifest, *division)
-        if shards is None:
-            return reference
-        context["ti"].xcom_push(key="manifest", value=reference)
-        return [shard.reference() for shard in shards]
+        return returned(context, manifest, division)
 
 
 def _made_by_an_earlier_try(manifest: Manifest, context: Context) -> bool:
@@ -263,14 +248,3 @@ def _made_by_an_earlier_try(manifest: Manifest, context: Context) -> bool:
     """
     began = context["dag_run"].start_date
     return context["ti"].try_number > 1 and began is not None and manifest.listed_at >= began
-
-
-def _divided(manifest: Manifest, count: int | None, size_bytes: int | None) -> list[Manifest] | None:
-    if count is not None:
-        return manifest.shards(count)
-    if size_bytes is None:
-        return None
-    # Larger shards rather than a failure after the work is done.
-    smallest_bytes = -(-manifest.total_bytes // max_map_length())
-    shards = manifest.shards_of(max(size_bytes, smallest_bytes))
-    return shards if len(shards) <= max_map_length() else manifest.shards(max_map_length())

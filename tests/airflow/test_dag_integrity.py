@@ -12,17 +12,31 @@ from pathlib import Path
 import pytest
 from dag_runs import AIRFLOW_3, dag_bag
 
-from airflow_dataflux import ComposeDownloadOperator, FastListOperator, SweepCompositesOperator
+from airflow_dataflux import (
+    ComposeDownloadOperator,
+    FastListOperator,
+    JoinManifestsOperator,
+    NameRangesOperator,
+    SweepCompositesOperator,
+)
 from airflow_dataflux.operators.dataflux import DatafluxOperator
 
 pytestmark = pytest.mark.usefixtures("airflow_database")
 
-OPERATORS = [FastListOperator, ComposeDownloadOperator, SweepCompositesOperator]
+OPERATORS = [
+    FastListOperator,
+    ComposeDownloadOperator,
+    NameRangesOperator,
+    JoinManifestsOperator,
+    SweepCompositesOperator,
+]
 ROOT = Path(__file__).resolve().parents[2]
 
 ARGUMENTS = {
     FastListOperator: {"bucket": "b"},
     ComposeDownloadOperator: {"manifest": "gs://b/m", "destination": "/data"},
+    NameRangesOperator: {"bucket": "b"},
+    JoinManifestsOperator: {"manifests": [], "manifest_uri": "gs://b/m"},
     SweepCompositesOperator: {"bucket": "b"},
 }
 
@@ -35,7 +49,7 @@ def parameters(operator: type) -> list[str]:
 def test_every_dag_file_imports_and_every_dag_has_tasks() -> None:
     bag = dag_bag()
     assert bag.import_errors == {}
-    assert "stage_training_data" in bag.dags
+    assert {path.stem for path in (ROOT / "dags").glob("*.py")} <= set(bag.dags), "a file is named as its DAG is"
     assert all(dag.tasks for dag in bag.dags.values())
 
 
@@ -53,12 +67,22 @@ def test_every_dag_survives_serialisation() -> None:
         assert sorted(again.task_ids) == sorted(dag.task_ids)
 
 
-def test_every_parameter_of_the_example_is_described_for_the_form() -> None:
-    for name, value in dag_bag().get_dag("stage_training_data").params.items():
-        param = dag_bag().get_dag("stage_training_data").params.get_param(name)
-        assert param.schema.get("title"), name
-        assert len(param.schema.get("description") or param.description or "") > 10, name
-        assert value is not None
+@pytest.mark.parametrize("dag_id", sorted(path.stem for path in (ROOT / "dags").glob("*.py")))
+def test_every_example_is_explained_and_its_form_is_complete(dag_id: str) -> None:
+    dag = dag_bag().get_dag(dag_id)
+    assert len(dag.doc_md) > 100
+    assert dag.description
+    assert dag.params
+    for name in dag.params:
+        param = dag.params.get_param(name)
+        schema = param.schema
+        assert schema.get("title"), name
+        assert len(schema.get("description") or param.description or "") > 20, name
+        assert schema.get("type") or schema.get("enum"), f"{name}: nothing checks what is filled in"
+        if schema.get("type") not in ("boolean", None):
+            assert schema.get("examples"), f"{name}: the form shows nobody how to fill it in"
+            for example in schema["examples"]:
+                type(param)(example, **{key: value for key, value in schema.items() if key != "examples"}).resolve()
 
 
 @pytest.mark.parametrize("operator", OPERATORS)
@@ -92,7 +116,7 @@ def test_the_public_interface_is_the_agreed_one() -> None:
             *[("updated_after", None), ("updated_before", None), ("min_bytes", None), ("max_bytes", None)],
             *[("include_placeholders", False), ("manifest_uri", None), ("seed_manifest", None), ("shards", None)],
             *[("shard_bytes", None), ("on_unchanged", "continue"), ("on_empty", "continue")],
-            *[("workers", None), ("streams", None), *shared],
+            *[("name_range", None), ("workers", None), ("streams", None), *shared],
         ],
         ComposeDownloadOperator: [
             *[("manifest", inspect.Parameter.empty), ("destination", inspect.Parameter.empty)],

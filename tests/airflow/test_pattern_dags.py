@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from dag_runs import dag_bag, failure, run_dag
+
+from airflow_dataflux import Manifest
 
 pytestmark = pytest.mark.usefixtures("airflow_database")
 
@@ -73,3 +77,80 @@ def test_a_training_elsewhere_than_the_files_says_so(tmp_path: Path) -> None:
 def test_a_training_without_data_fails_before_it_begins(bucket, airflow_log, dag_id: str) -> None:
     run = run_dag(dag_id, {"bucket": "manifests", "manifest_uri": "gs://manifests/m"})
     assert 'on_empty is "fail"' in failure(run, "list", airflow_log)
+
+
+def test_a_day_stages_what_changed_on_it_and_an_empty_day_is_skipped(gcs_server, tmp_path: Path) -> None:
+    gcs_server.create_bucket("history")  # synthetic objects were changed every 7,919 s from 2024-01-01 on
+    gcs_server.synthesize("history", count=60, size=500)
+    conf = {
+        "bucket": "history",
+        "destination_root": str(tmp_path / "days"),
+        "manifest_root": (tmp_path / "manifests").as_uri(),
+    }
+    listed = run_dag("list_only", {"bucket": "history"}).xcom("list")
+    expected = {row.name for row in Manifest.from_reference(listed) if row.updated.day == 2}
+    run = run_dag("daily_increment", conf, datetime(2024, 1, 3, 1, tzinfo=UTC))
+    assert run.states() == {"list": ["success"], "stage": ["success"]}
+    staged = {path.relative_to(tmp_path / "days/2024-01-02").as_posix() for path in (tmp_path / "days").rglob("*.jpg")}
+    assert staged == expected != set()
+    empty = run_dag("daily_increment", conf, datetime(2025, 1, 3, 1, tzinfo=UTC))
+    assert empty.states() == {"list": ["skipped"], "stage": ["skipped"]}
+
+
+# Names that are templates to Jinja and markup to JSON: a boundary is passed from task to task as it is.
+ODD = [*(f"{{{{ 1/0 }}}}/{n:05}" for n in range(4000)), *(f"\"'\\{{% raw %}}/{n:05}" for n in range(4000))]
+
+
+def test_a_listing_mapped_over_name_ranges_is_the_listing(gcs_server, tmp_path: Path) -> None:
+    gcs_server.create_bucket("large")
+    gcs_server.synthesize("large", count=4_000)
+    gcs_server.put_many("large", dict.fromkeys(ODD, b"odd"))
+    conf = {"bucket": "large", "manifest_root": (tmp_path / "manifests").as_uri(), "ranges": 3}
+    run = run_dag("list_by_ranges", conf)
+    ranges = run.xcom("divide")
+    assert 2 <= len(ranges) <= 3
+    assert run.states() == {"divide": ["success"], "join": ["success"], "list": ["success"] * len(ranges)}
+    assert [one["end"] for one in ranges[:-1]] == [other["start"] for other in ranges[1:]]
+    labels = [run.task("list", index).rendered_map_index for index in range(len(ranges))]
+    assert labels[0] == "from the first name"
+    assert labels[1:] == [f"from {names['start'][:80]}" for names in ranges[1:]]
+
+    reference = run.xcom("join")
+    whole = run_dag("list_only", {"bucket": "large", "manifest_uri": (tmp_path / "whole").as_uri()}).xcom("list")
+    assert reference["object_count"] == whole["object_count"] == 12_000
+    assert reference["fingerprint"] == whole["fingerprint"]
+    assert [row.name for row in Manifest.from_reference(reference)] == gcs_server.names("large")
+    assert run.xcom("join", "_link_ManifestLink") == f"{reference['uri']}/manifest.json"
+
+    seeded = run_dag("list_by_ranges", {**conf, "seed_manifest": reference["uri"], "ranges": 5})
+    starts = [names["start"] for names in seeded.xcom("divide")]
+    assert (starts[1][:9], starts[-1][:9]) == (ODD[-1][:9], ODD[0][:9]), "boundaries look like templates"
+    assert seeded.xcom("join")["fingerprint"] == whole["fingerprint"]
+    sizes = [seeded.xcom("list", map_index=index)["object_count"] for index in range(5)]
+    assert max(sizes) - min(sizes) <= 1000, "an earlier manifest divides evenly"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda references: references[:-1], "is missing: none of the manifests covers it"),
+        (lambda references: [*references, references[0]], "were listed twice"),
+        (lambda references: [*references[:-1], None], "1 of 3 manifests are absent"),
+        (lambda references: references[0], "must be a list of manifest references"),
+    ],
+    ids=["missing", "doubled", "absent", "one"],
+)
+def test_ranges_that_are_not_the_whole_are_not_joined(bucket, tmp_path: Path, airflow_log, change, message) -> None:
+    points = ["train/040.bin", "train/080.bin"]
+    ranges = [{"start": a, "end": b} for a, b in zip(["", *points], [*points, None], strict=True)]
+    references = [
+        run_dag("list_only", {"bucket": "training", "name_range": form(names)}).xcom("list")
+        for names, form in zip(ranges, [json.dumps, str, dict], strict=True)
+    ]
+    assert [reference["object_count"] for reference in references] == [40, 40, 40]
+    joined = run_dag("join_only", {"manifests": references, "manifest_uri": (tmp_path / "m").as_uri(), "shards": 4})
+    assert joined.xcom("join", "manifest")["object_count"] == 120
+    assert len(joined.xcom("join")) == 4
+    run = run_dag("join_only", {"manifests": change(references), "manifest_uri": (tmp_path / "n").as_uri()})
+    assert message in failure(run, "join", airflow_log)
+    assert not (tmp_path / "n").exists()

@@ -3,6 +3,7 @@
 The first word is the language. A second word says what a test does with the block, beyond compiling it:
 
     ```python run                  run, after the page's earlier ones, in one interpreter in an empty directory
+    ```python part=dags/one.py     checked to be a part of that file of this project, whatever its indentation
     ```python file=dags/first.py   written to that file; a path below dags/ is also loaded by Airflow
     ```bash run                    run, after the page's earlier ones, in one shell in an empty directory
     ```text                        after a block that runs: what it printed, line by line; `…` stands for anything
@@ -41,6 +42,11 @@ class Block:
     @property
     def runs(self) -> bool:
         return self.instruction == "run"
+
+    @property
+    def part(self) -> str | None:
+        """Of which file of this project the block is a part, None if of none."""
+        return self.instruction.removeprefix("part=") if self.instruction.startswith("part=") else None
 
     @property
     def file(self) -> str | None:

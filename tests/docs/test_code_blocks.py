@@ -28,7 +28,7 @@ def test_every_block_says_what_it_is() -> None:
     strange = [
         f"{block}: {block.instruction!r}"
         for block in ALL_BLOCKS
-        if block.instruction and not (block.runs or block.file)
+        if block.instruction and not (block.runs or block.file or block.part)
     ]
     assert strange == []
 
@@ -36,6 +36,21 @@ def test_every_block_says_what_it_is() -> None:
 @pytest.mark.parametrize("block", PYTHON, ids=str)
 def test_python_compiles(block: Block) -> None:
     compile(textwrap.dedent(block.code), str(block), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+
+def without_layout(code: str) -> str:
+    """Return code without what the formatter decides by a line's indentation: white space and trailing commas."""
+    return re.sub(r",(?=[)\]}])", "", "".join(code.split()))
+
+
+@pytest.mark.parametrize("block", [block for block in PYTHON if block.part], ids=str)
+def test_a_part_of_a_file_is_still_in_it(block: Block) -> None:
+    assert without_layout(block.code) in without_layout((ROOT / str(block.part)).read_text(encoding="utf-8"))
+
+
+def test_every_example_dag_is_shown_in_the_docs() -> None:
+    shown = {block.part for block in PYTHON if block.part}
+    assert {f"dags/{path.name}" for path in (ROOT / "dags").glob("*.py")} <= shown
 
 
 @pytest.mark.parametrize("block", SHELL, ids=str)

@@ -126,10 +126,19 @@ def same_value(written: str, real: str) -> bool:
 
 
 @pytest.mark.airflow
-@pytest.mark.parametrize("name", ["FastListOperator", "ComposeDownloadOperator", "SweepCompositesOperator"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "FastListOperator",
+        "ComposeDownloadOperator",
+        "NameRangesOperator",
+        "JoinManifestsOperator",
+        "SweepCompositesOperator",
+    ],
+)
 def test_every_parameter_of_an_operator_is_documented_with_its_default(name: str) -> None:
     operator = getattr(import_module("airflow_dataflux"), name)
-    written = {**documented_parameters(name), **documented_parameters("What all three take")}
+    written = {**documented_parameters(name), **documented_parameters("What all of them take")}
     real = real_parameters(inspect.unwrap(operator.__init__))
     assert set(written) == set(real)
     assert [

@@ -151,7 +151,10 @@ class _Listing:
         self._parts_uri = parts_uri
         self._run_id = secrets.token_hex(4)
         self._prefixes = distinct_prefixes(request.prefixes)
-        self._roots = tuple(prefix_range(prefix) for prefix in self._prefixes)
+        names = request.name_range or NameRange()
+        roots = [(prefix, prefix_range(prefix).overlap(names)) for prefix in self._prefixes]
+        self._asked = tuple((prefix, root) for prefix, root in roots if not root.is_empty)
+        self._roots = tuple(root for _, root in self._asked)
         self._ledger = Ledger(self._roots)
         self._started_at = time.monotonic()
         self._listed_at = datetime.now(UTC)
@@ -195,6 +198,9 @@ class _Listing:
         return manifest
 
     def _list(self, store: Store, files: ManifestFiles, seeds: Seeds) -> Manifest:
+        if not self._asked:  # no name of the range begins with one of the prefixes
+            nothing = _Progressing((), [], Figures())
+            return self._inline([], nothing) if self._request.manifest_uri is None else self._publish(files, nothing)
         rows, so_far = self._first_page(store)
         if not so_far.waiting and self._request.manifest_uri is None:
             return self._inline([rows], so_far)
@@ -215,8 +221,8 @@ class _Listing:
 
     def _first_page(self, store: Store) -> tuple[pa.RecordBatch, _Progressing]:
         """List the first page of the first prefix; what it leaves to do is waiting."""
-        root = self._roots[0]
-        cursor = Cursor(root, self._prefixes[0], self._request.filters.match_glob)
+        prefix, root = self._asked[0]
+        cursor = Cursor(root, prefix, self._request.filters.match_glob)
         page = store.list_page(self._request.bucket, cursor.request())
         taken = cursor.accept(NameColumn(page.rows.column(0)), page.next_page_token)
         rows = page.rows.slice(taken.start, taken.stop - taken.start)
@@ -315,6 +321,7 @@ class _Listing:
             listed_at=self._listed_at,
             stats=self._stats(so_far.figures),
             request=described(self._request),
+            name_range=self._request.name_range,
         )
         if self._request.manifest_uri is None:
             return self._inline(manifest.batches(), so_far)
@@ -330,6 +337,7 @@ class _Listing:
             listed_at=self._listed_at,
             stats=self._stats(so_far.figures),
             request=described(self._request),
+            name_range=self._request.name_range,
         )
 
     def _stats(self, figures: Figures) -> dict[str, Any]:

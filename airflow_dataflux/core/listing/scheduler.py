@@ -174,6 +174,10 @@ class Scheduler:
             ranges.extend(names.divided(self.knowledge.split(names.start, names.end, pieces[number] - 1)))
         return tuple(sorted(ranges, key=lambda names: names.start))
 
+    def rest(self) -> list[tuple[NameRange, float]]:
+        """After `halt`: return what nobody has listed, and the pages that are expected there, 0 if nobody can tell."""
+        return [(waiting.names, waiting.pages) for waiting in self._waiting]
+
     def remaining_pages(self) -> float | None:
         """Return the pages that are still to come, as far as one can tell; None if one cannot."""
         if any(waiting.fresh for waiting in self._waiting):

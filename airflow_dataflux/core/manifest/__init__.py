@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from airflow_dataflux.core.manifest.inlining import INLINE_MAX_BYTES as INLINE_MAX_BYTES
     from airflow_dataflux.core.manifest.inlining import InlineCollector as InlineCollector
     from airflow_dataflux.core.manifest.joining import join as join
+    from airflow_dataflux.core.manifest.joining import join_ranges as join_ranges
     from airflow_dataflux.core.manifest.manifest import Manifest as Manifest
     from airflow_dataflux.core.manifest.manifest import Shard as Shard
     from airflow_dataflux.core.manifest.parts import PartInfo as PartInfo
@@ -40,6 +41,7 @@ _MODULES = {
     "Shard": "manifest",
     "inline": "publishing",
     "join": "joining",
+    "join_ranges": "joining",
     "publish": "publishing",
 }
 

@@ -19,6 +19,7 @@ from airflow_dataflux.core.manifest.fingerprint import Digest
 from airflow_dataflux.core.manifest.location import INDEX_NAME, join_uri
 from airflow_dataflux.core.manifest.parts import PartInfo
 from airflow_dataflux.core.manifest.schema import FORMAT
+from airflow_dataflux.core.namerange import NameRange
 
 
 class Index(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,6 +35,7 @@ class Index(msgspec.Struct, frozen=True, kw_only=True):
         request: what was asked for, JSON-safe; for people and reports.
         stats: what the listing counted, JSON-safe.
         parts: sorted by first name, disjoint.
+        name_range: the only names that were listed, where several listings share the work; None: all names.
     """
 
     format: str
@@ -46,6 +48,7 @@ class Index(msgspec.Struct, frozen=True, kw_only=True):
     request: dict[str, Any] = {}
     stats: dict[str, Any] = {}
     parts: tuple[PartInfo, ...] = ()
+    name_range: NameRange | None = None
 
 
 class _FormatOnly(msgspec.Struct):
@@ -60,6 +63,7 @@ def build_index(
     listed_at: datetime,
     stats: Mapping[str, Any],
     request: object,
+    name_range: NameRange | None = None,
 ) -> Index:
     """Describe `parts`, given in any order.
 
@@ -80,6 +84,7 @@ def build_index(
         request=msgspec.to_builtins(request),
         stats=dict(stats),
         parts=ordered,
+        name_range=name_range,
     )
 
 

@@ -22,6 +22,7 @@ from airflow_dataflux.core.manifest.fingerprint import Digest
 from airflow_dataflux.core.manifest.index import Index
 from airflow_dataflux.core.manifest.schema import FORMAT, check_rows
 from airflow_dataflux.core.model import ROW_SCHEMA
+from airflow_dataflux.core.namerange import NameRange
 
 INLINE_MAX_BYTES = 256 << 10
 """Most JSON bytes of objects in a reference: XCom is a database row, and 1 MB takes 0.2 s to push."""
@@ -118,6 +119,7 @@ def inline_index(
     listed_at: datetime,
     stats: Mapping[str, Any],
     request: object,
+    name_range: NameRange | None = None,
 ) -> Index:
     """Describe rows that no part holds. Raises InvalidRequestError if `listed_at` has no time zone."""
     if listed_at.tzinfo is None:
@@ -132,6 +134,7 @@ def inline_index(
         listed_at=listed_at,
         request=msgspec.to_builtins(request),
         stats=dict(stats),
+        name_range=name_range,
     )
 
 

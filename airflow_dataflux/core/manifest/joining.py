@@ -1,5 +1,8 @@
 """Joining manifests of disjoint name ranges into one, for listings mapped over ranges.
 
+`join_ranges` is for listings that share the work of one: it first proves that they are all of it (`tiling.py`). `join`
+takes any disjoint manifests of a bucket.
+
 Guarantees: parts are not copied: the joined index refers to the parts where they are, relative to its own directory
 where they are below it. So a joined manifest lives as long as its sources do: give each range a manifest_uri below the
 joined one, and keep them together. Replacing a joined manifest deletes no part of its sources.
@@ -20,6 +23,18 @@ from airflow_dataflux.core.manifest.location import join_uri, manifest_location,
 from airflow_dataflux.core.manifest.manifest import Manifest
 from airflow_dataflux.core.manifest.parts import PartInfo, PartWriter
 from airflow_dataflux.core.manifest.publishing import publish
+from airflow_dataflux.core.manifest.tiling import prove_tiling
+
+
+def join_ranges(manifests: Sequence[Manifest], *, manifest_uri: str, store: Store | None = None) -> Manifest:
+    """Join the listings of name ranges into what one listing of all names would have been.
+
+    Same objects, same fingerprint. Raises ManifestError if a range is missing or was listed twice, or if the listings
+    were asked for different things; and what `join` raises. Nothing is written then.
+    """
+    _check(manifests, manifest_location(manifest_uri).uri)
+    prove_tiling(manifests)
+    return join(manifests, manifest_uri=manifest_uri, store=store, stats=_summed(manifests))
 
 
 def join(
@@ -86,6 +101,13 @@ def _check(manifests: Sequence[Manifest], directory: str) -> None:
                 f"The joined manifest would replace {directory}, which is one of those to join. Choose another "
                 "manifest_uri, such as the directory above it."
             )
+
+
+def _summed(manifests: Sequence[Manifest]) -> dict[str, Any]:
+    """Return how many were joined and the sums of what they counted; what cannot be added up stays with them."""
+    counted = ("requests", "wasted_requests", "retries", "throttled", "listed")
+    stats = [manifest.stats for manifest in manifests]
+    return {"joined": len(manifests), **{name: sum(each.get(name, 0) for each in stats) for name in counted}}
 
 
 def _moved(manifest: Manifest, directory: str) -> list[PartInfo]:

@@ -25,6 +25,7 @@ from airflow_dataflux.core.manifest.reader import PartedRows, RowSource
 from airflow_dataflux.core.manifest.rows import rows_of
 from airflow_dataflux.core.manifest.shards import Interval, cut
 from airflow_dataflux.core.model import ROW_SCHEMA, Row
+from airflow_dataflux.core.namerange import NameRange
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -112,6 +113,11 @@ class Manifest:
     def prefixes(self) -> tuple[str, ...]:
         """Prefixes that were listed."""
         return self._index.prefixes
+
+    @property
+    def name_range(self) -> NameRange | None:
+        """The only names that were listed, where several listings share the work; None: all names."""
+        return self._index.name_range
 
     @property
     def total_bytes(self) -> int:

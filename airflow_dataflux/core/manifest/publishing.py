@@ -22,6 +22,7 @@ from airflow_dataflux.core.manifest.location import INDEX_NAME, join_uri, manife
 from airflow_dataflux.core.manifest.manifest import Manifest
 from airflow_dataflux.core.manifest.parts import PartInfo
 from airflow_dataflux.core.manifest.reader import InlineRows, PartedRows
+from airflow_dataflux.core.namerange import NameRange
 
 _logger = logging.getLogger(__name__)
 
@@ -36,6 +37,7 @@ def publish(
     listed_at: datetime,
     stats: Mapping[str, Any],
     request: object,
+    name_range: NameRange | None = None,
 ) -> Manifest:
     """Write the index over `parts` and return the manifest.
 
@@ -48,13 +50,20 @@ def publish(
         listed_at: start of the listing, aware.
         stats: JSON-safe; travels in every whole reference, so keep it below about 1 KB.
         request: what was asked for: a JSON-safe mapping or a dataclass; kept in the index only.
+        name_range: the only names that were listed; None: all.
 
     Raises ManifestError if parts overlap, and what writing raises: there is no new manifest then, and an earlier one
     is untouched. A part of the earlier manifest that cannot be deleted is logged as a warning by its URI.
     """
     directory = manifest_location(manifest_uri).uri
     index = build_index(
-        bucket=bucket, prefixes=prefixes, parts=parts, listed_at=listed_at, stats=stats, request=request
+        bucket=bucket,
+        prefixes=prefixes,
+        parts=parts,
+        listed_at=listed_at,
+        stats=stats,
+        request=request,
+        name_range=name_range,
     )
     replaced = _earlier_parts(files, directory)
     files.write(join_uri(directory, INDEX_NAME), encode_index(index))
@@ -71,6 +80,7 @@ def inline(
     listed_at: datetime,
     stats: Mapping[str, Any],
     request: object = None,
+    name_range: NameRange | None = None,
 ) -> Manifest:
     """Return a manifest that holds its rows itself, for listings small enough for XCom.
 
@@ -81,12 +91,19 @@ def inline(
         listed_at: start of the listing, aware.
         stats: JSON-safe; travels in every reference.
         request: as for `publish`; not kept by references.
+        name_range: as for `publish`.
 
     Raises ManifestTooLargeError as soon as the rows exceed `INLINE_MAX_BYTES`, ManifestError if they overlap.
     """
     rows = collect(batches)
     index = inline_index(
-        rows, bucket=bucket, prefixes=prefixes, listed_at=listed_at, stats=stats, request=request or {}
+        rows,
+        bucket=bucket,
+        prefixes=prefixes,
+        listed_at=listed_at,
+        stats=stats,
+        request=request or {},
+        name_range=name_range,
     )
     return Manifest(index=index, source=InlineRows(rows), uri=None, shard=None)
 

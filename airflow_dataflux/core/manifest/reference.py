@@ -86,6 +86,7 @@ def open_reference(reference: Mapping[str, Any] | str, store: Store | None) -> M
 
 
 def _facts(index: Index) -> dict[str, Any]:
+    names = index.name_range
     return {
         "bucket": index.bucket,
         "prefixes": list(index.prefixes),
@@ -93,6 +94,7 @@ def _facts(index: Index) -> dict[str, Any]:
         "total_bytes": index.total_bytes,
         "fingerprint": index.fingerprint,
         "listed_at": index.listed_at.isoformat(),
+        **({} if names is None else {"name_range": {"start": names.start, "end": names.end}}),
     }
 
 

@@ -6,7 +6,13 @@ from datetime import UTC, datetime, timedelta
 
 from airflow.providers.common.compat.sdk import DAG, Asset, AssetAlias, task
 
-from airflow_dataflux import ComposeDownloadOperator, DatafluxHook, FastListOperator, SweepCompositesOperator
+from airflow_dataflux import (
+    ComposeDownloadOperator,
+    DatafluxHook,
+    FastListOperator,
+    JoinManifestsOperator,
+    SweepCompositesOperator,
+)
 
 COMMON = {
     "schedule": None,
@@ -28,6 +34,7 @@ LISTED = {
     for name in (
         *("match_glob", "storage_classes", "updated_after", "updated_before", "min_bytes", "max_bytes"),
         *("manifest_uri", "seed_manifest", "shards", "shard_bytes", "workers", "streams", "impersonation_chain"),
+        "name_range",
     )
 }
 CONNECTION = "{{ dag_run.conf.get('gcp_conn_id', 'google_cloud_default') }}"
@@ -71,6 +78,25 @@ with DAG("shards_then_stage", **COMMON):
     ComposeDownloadOperator.partial(
         task_id="stage", destination=conf("destination"), map_index_template="{{ shard_label }}"
     ).expand(manifest=lister.output)
+
+with DAG("join_only", render_template_as_native_obj=True, **COMMON):
+    JoinManifestsOperator(
+        task_id="join", manifests=conf("manifests"), manifest_uri=conf("manifest_uri"), shards=conf("shards")
+    )
+
+with DAG("within_seconds", **COMMON):
+    briefly = {"execution_timeout": timedelta(seconds=5), "retries": 0}
+    lister = FastListOperator(
+        task_id="list", bucket=conf("bucket"), manifest_uri=conf("manifest_uri"), streams=2, **briefly
+    )
+    ComposeDownloadOperator(
+        task_id="stage",
+        manifest=conf("manifest"),
+        destination=conf("destination"),
+        strategy="compose",
+        trigger_rule="all_done",
+        **briefly,
+    )
 
 with DAG("sweep_only", **COMMON):
     SweepCompositesOperator(

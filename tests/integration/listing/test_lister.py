@@ -23,8 +23,11 @@ from airflow_dataflux.core.errors import (
     ManifestTooLargeError,
     StoreError,
 )
+from airflow_dataflux.core.gcs.client import open_store
 from airflow_dataflux.core.listing import list_objects
-from airflow_dataflux.core.manifest import Manifest
+from airflow_dataflux.core.listing.dividing import sampled_ranges
+from airflow_dataflux.core.manifest import Manifest, join_ranges
+from airflow_dataflux.core.namerange import NameRange
 from airflow_dataflux.core.runtime.cancel import CancelToken
 from airflow_dataflux.core.runtime.tokens import AnonymousTokens
 from airflow_dataflux.testing import GCSServer
@@ -201,6 +204,40 @@ def test_a_seed_starts_all_ranges_and_changes_nothing(server: GCSServer, tmp_pat
     )
     assert again.fingerprint == seed.fingerprint
     assert names_of(other) == server.names("many-flat")
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_listings_of_sampled_name_ranges_are_together_the_listing(
+    server: GCSServer, tmp_path: Path, style: str
+) -> None:
+    bucket = f"many-{style}"
+    store = open_store(StoreConfig(endpoint=server.endpoint), AnonymousTokens(), connections=32)
+    ranges = sampled_ranges(bucket, [""], 5, store=store)
+    store.close()
+    sampled = server.requests().operations["list"]
+    assert len(ranges) == 5
+    pieces = [
+        fetch(server, bucket, manifest_uri=str(tmp_path / str(number)), name_range=names, streams=16)
+        for number, names in enumerate(ranges)
+    ]
+    joined = join_ranges(pieces, manifest_uri=str(tmp_path))
+    assert names_of(joined) == server.names(bucket)
+    whole = fetch(server, bucket, manifest_uri=str(tmp_path / "whole"), streams=16)
+    assert joined.fingerprint == whole.fingerprint
+    assert max(map(len, pieces)) < 0.7 * len(whole)
+    assert sampled < 120
+
+
+def test_a_name_range_and_prefixes_give_the_names_in_both(server: GCSServer, tmp_path: Path) -> None:
+    everything = names_of(fetch(server, "few"))
+    for start, end in [("", "b/"), ("a/2", "b/2"), ("b/", None), ("x", "y"), ("c/😀.jpg", "日本/")]:
+        names = NameRange(start, end)
+        for prefixes in [("",), ("a/", "b/"), ("日",)]:
+            expected = [name for name in everything if name in names and name.startswith(prefixes)]
+            inline = fetch(server, "few", name_range=names, prefixes=prefixes)
+            assert (names_of(inline), inline.name_range) == (expected, names)
+    parted = fetch(server, "few", name_range=NameRange("x", "y"), prefixes=("a/",), manifest_uri=str(tmp_path / "m"))
+    assert len(Manifest.open(str(tmp_path / "m"))) == len(parted) == 0
 
 
 def test_a_missing_bucket_and_an_unwritable_place_are_clear_errors_before_data_moves(

@@ -56,6 +56,7 @@ def publish_rows(
     """A published manifest with one writer per piece."""
     files = files or ManifestFiles()
     stats = more.pop("stats", {"requests": 3})
+    name_range = more.pop("name_range", None)
     parts = write_parts(files, str(uri), pieces, **more)
     return publish(
         files,
@@ -66,4 +67,5 @@ def publish_rows(
         listed_at=LISTED_AT,
         stats=stats,
         request={"bucket": "a-bucket"},
+        name_range=name_range,
     )

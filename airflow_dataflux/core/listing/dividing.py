@@ -1,0 +1,193 @@
+"""Dividing a bucket's names into ranges of about the same number of objects before anything is listed.
+
+For listings that are shared by several machines: each lists one range, and the manifests are joined. An earlier
+manifest divides best (`ranges_of`). Without one, the names are *sampled* (`sampled_ranges`): the scheduler of a listing
+is let loose for a few pages, which it spreads over the bucket as it always does, and is asked what it expects where it
+has not been.
+
+Guarantees: the ranges tile all names, are not empty, and hold no NUL, so that they can travel through any database.
+What is not promised is evenness, nor `count` ranges: names that cannot be told apart are not divided. Completeness
+never depends on it: each range is listed to its end whatever is in it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_dataflux.core.gcs.store import Page, Store
+from airflow_dataflux.core.listing.cursor import Cursor
+from airflow_dataflux.core.listing.knowledge import Knowledge
+from airflow_dataflux.core.listing.messages import (
+    Halt,
+    ListRange,
+    Order,
+    PageListed,
+    Probe,
+    Probed,
+    RangeEnded,
+    Shrink,
+    ShrinkAnswered,
+    WorkerJoined,
+)
+from airflow_dataflux.core.listing.scheduler import Scheduler
+from airflow_dataflux.core.listing.seeding import PAGE_ROWS
+from airflow_dataflux.core.listing.stream import NameColumn, answer_probe, page_listed
+from airflow_dataflux.core.manifest import Manifest
+from airflow_dataflux.core.namerange import NameRange, distinct_prefixes, wire_start
+
+PAGES_A_RANGE = 8
+FEWEST_PAGES = 64
+MOST_PAGES = 2048
+"""Pages that a sample lists: the density of names is known at about as many places as streams, each for a few pages."""
+
+SAMPLE_STREAMS = 32
+
+_PIECES = 16
+"""Places at which an unlisted stretch may be divided, for each boundary that falls into it."""
+
+Split = Callable[[str, str | None, int], list[str]]
+"""Divides `(low, high)` at up to so many names, evenly as far as one can tell."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stretch:
+    """Some of the names, how many objects have one of them, and whether to look for boundaries inside."""
+
+    names: NameRange
+    objects: float
+    divisible: bool
+
+
+def ranges_of(manifest: Manifest, count: int) -> list[NameRange]:
+    """Divide all names so that each range has about the same number of the manifest's objects."""
+    return NameRange().divided(manifest.boundary_names(count - 1))
+
+
+def sampled_ranges(bucket: str, prefixes: Sequence[str], count: int, *, store: Store) -> list[NameRange]:
+    """Divide all names by a sample of those below `prefixes`; about `PAGES_A_RANGE` list requests a range.
+
+    Raises what the store raises.
+    """
+    if count < 2:
+        return [NameRange()]
+    most_pages = min(MOST_PAGES, max(FEWEST_PAGES, PAGES_A_RANGE * count))
+    sample = _Sample(bucket, distinct_prefixes(prefixes), store, most_pages)
+    stretches = sample.take()
+    return NameRange().divided(even_boundaries(stretches, count, sample.knowledge.split))
+
+
+def even_boundaries(stretches: Iterable[Stretch], count: int, split: Split) -> list[str]:
+    """Return up to `count - 1` names, strictly increasing, between which there are about equally many objects. Pure."""
+    ordered = sorted(stretches, key=lambda stretch: stretch.names.start)
+    total = sum(stretch.objects for stretch in ordered)
+    boundaries: list[str] = []
+    before, wanted = 0.0, 1
+    for stretch in ordered:
+        targets: list[float] = []
+        while wanted < count and total * wanted / count <= before + stretch.objects:
+            targets.append(total * wanted / count - before)
+            wanted += 1
+        if targets:
+            names = stretch.names
+            inner = split(names.start, names.end, _PIECES * len(targets) - 1) if stretch.divisible else []
+            points = [names.start, *inner, *([] if names.end is None else [names.end])]
+            step = stretch.objects / (len(inner) + 1)
+            for target in targets:
+                point = wire_start(points[min(round(target / step) if step else 0, len(points) - 1)])
+                if point > (boundaries[-1] if boundaries else ""):
+                    boundaries.append(point)
+        before += stretch.objects
+    return boundaries
+
+
+class _Sample:
+    """One worker of a listing that keeps no rows, driven in the calling thread; only its requests run in others."""
+
+    def __init__(self, bucket: str, prefixes: Sequence[str], store: Store, most_pages: int) -> None:
+        self._bucket = bucket
+        self._store = store
+        self._most_pages = most_pages
+        self._scheduler = Scheduler(prefixes)
+        self._cursors: dict[int, Cursor] = {}
+        self._listed: dict[int, int] = {}
+        self._pages = 0
+        self._stretches: list[Stretch] = []
+        self._answers: dict[Future[Any], int | None] = {}  # request in flight -> the range whose page it is
+
+    @property
+    def knowledge(self) -> Knowledge:
+        """What the sample has learned about the names."""
+        return self._scheduler.knowledge
+
+    def take(self) -> list[Stretch]:
+        """List until the pages are used up or there is nothing left; return stretches that tile the prefixes."""
+        with ThreadPoolExecutor(SAMPLE_STREAMS, thread_name_prefix="dataflux-sample") as pool:
+            self._pool = pool
+            try:
+                self._carry_out(self._scheduler.handle(WorkerJoined(0, SAMPLE_STREAMS)))
+                while self._answers:
+                    for answer in wait(self._answers, return_when=FIRST_COMPLETED).done:
+                        self._take(answer)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        rest = self._scheduler.rest()
+        known = [pages for _, pages in rest if pages > 0]
+        usual = sum(known) / len(known) if known else 1.0
+        for names, pages in rest:
+            self._stretches.append(Stretch(names=names, objects=(pages or usual) * PAGE_ROWS, divisible=True))
+        return self._stretches
+
+    def _take(self, answer: Future[Any]) -> None:
+        range_id = self._answers.pop(answer)
+        result: Page | Probed = answer.result()
+        if isinstance(result, Probed):
+            self._carry_out(self._scheduler.handle(result))
+        elif range_id is not None:
+            self._page(range_id, result)
+
+    def _page(self, range_id: int, page: Page) -> None:
+        self._pages += 1
+        if self._pages == self._most_pages:
+            # Before this page is accepted, so that its range ends with it like those whose pages are in flight.
+            self._carry_out(self._scheduler.halt())
+        cursor = self._cursors[range_id]
+        taken = cursor.accept(NameColumn(page.rows.column(0)), page.next_page_token)
+        rows = page.rows.slice(taken.start, taken.stop - taken.start)
+        event: PageListed = page_listed(range_id, rows, rows, more=not cursor.ended)
+        self._listed[range_id] += event.listed
+        self._carry_out(self._scheduler.handle(event))
+        if not cursor.ended:
+            self._ask(range_id)
+            return
+        start = self._scheduler.start_of(range_id)
+        if start is not None and (cursor.end is None or start < cursor.end):
+            count = self._listed[range_id]
+            names = NameRange(start, cursor.end)
+            self._stretches.append(Stretch(names=names, objects=count, divisible=count > PAGE_ROWS))
+        self._carry_out(self._scheduler.handle(RangeEnded(range_id, cursor.end)))
+
+    def _ask(self, range_id: int) -> None:
+        request = self._cursors[range_id].request()
+        self._answers[self._pool.submit(self._store.list_page, self._bucket, request)] = range_id
+
+    def _carry_out(self, orders: Iterable[Order]) -> None:
+        waiting = deque(orders)
+        while waiting:
+            match waiting.popleft().instruction:
+                case ListRange(range_id, names, prefix):
+                    self._cursors[range_id] = Cursor(names, prefix)
+                    self._listed[range_id] = 0
+                    self._ask(range_id)
+                case Probe() as probe:
+                    self._answers[self._pool.submit(answer_probe, probe, self._store, self._bucket)] = None
+                case Shrink(range_id, steal_id, points):
+                    point = self._cursors[range_id].shrink(points)
+                    waiting.extend(self._scheduler.handle(ShrinkAnswered(range_id, steal_id, point)))
+                case Halt():
+                    for cursor in self._cursors.values():
+                        cursor.halt()
