@@ -116,14 +116,14 @@ def test_the_public_interface_is_the_agreed_one() -> None:
             *[("updated_after", None), ("updated_before", None), ("min_bytes", None), ("max_bytes", None)],
             *[("include_placeholders", False), ("manifest_uri", None), ("seed_manifest", None), ("shards", None)],
             *[("shard_bytes", None), ("on_unchanged", "continue"), ("on_empty", "continue")],
-            *[("name_range", None), ("workers", None), ("streams", None), *shared],
+            *[("name_range", None), ("workers", None), ("streams", None), ("report", True), *shared],
         ],
         ComposeDownloadOperator: [
             *[("manifest", inspect.Parameter.empty), ("destination", inspect.Parameter.empty)],
             *[("strategy", "auto"), ("max_composite_bytes", 100_000_000)],
             *[("composite_prefix", "dataflux-composed-objects/"), ("strip_prefix", "")],
             *[("delete_extraneous", False), ("on_changed_object", "fail"), ("max_in_flight", None)],
-            *[("workers", None), ("dry_run", False), *shared],
+            *[("workers", None), ("dry_run", False), ("report", True), *shared],
         ],
     }
     for operator, expected in agreed.items():
