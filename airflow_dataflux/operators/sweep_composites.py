@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from airflow_dataflux.compat import AirflowException
 from airflow_dataflux.core.config import DEFAULT_COMPOSITE_PREFIX
 from airflow_dataflux.failures import airflow_outcomes
-from airflow_dataflux.hooks import parameters
 from airflow_dataflux.links.storage import BucketLink, bucket_address
 from airflow_dataflux.operators.dataflux import DatafluxOperator
 from airflow_dataflux.operators.metrics import record_sweep
@@ -73,6 +72,8 @@ class SweepCompositesOperator(DatafluxOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Sweep, and return what was found and deleted. Fails, with a retry, if something could not be deleted."""
         with airflow_outcomes():
+            from airflow_dataflux.hooks import parameters
+
             began = time.monotonic()
             hook = self.open_hook()
             BucketLink().push(context, bucket_address(self.bucket, self.composite_prefix))

@@ -1,4 +1,4 @@
-"""Airflow's rules for operators, kept by all three: templates, parsing, serialisation, mapping, copying."""
+"""Airflow's rules for operators, kept by all of them: templates, parsing, serialisation, mapping, copying."""
 
 from __future__ import annotations
 
@@ -16,7 +16,13 @@ import pytest
 from airflow.providers.common.compat.sdk import DAG
 from dag_runs import AIRFLOW_3, run_dag
 
-from airflow_dataflux import ComposeDownloadOperator, FastListOperator, SweepCompositesOperator
+from airflow_dataflux import (
+    ComposeDownloadOperator,
+    FastListOperator,
+    JoinManifestsOperator,
+    NameRangesOperator,
+    SweepCompositesOperator,
+)
 
 pytestmark = pytest.mark.usefixtures("airflow_database")
 
@@ -31,6 +37,7 @@ EVERYTHING: dict[type, dict[str, Any]] = {
         "min_bytes": 1,
         "max_bytes": "{{ params.max }}",
         "include_placeholders": True,
+        "name_range": {"start": "a/", "end": None},
         "manifest_uri": "gs://manifests/{{ run_id }}",
         "seed_manifest": {"format": "dataflux-manifest/1", "uri": "gs://manifests/1", "fingerprint": "f"},
         "shards": 4,
@@ -60,6 +67,19 @@ EVERYTHING: dict[type, dict[str, Any]] = {
         "composite_prefix": "temporary/",
         "older_than": timedelta(hours=6),
         "dry_run": True,
+        "print_lifecycle_rule": True,
+    },
+    NameRangesOperator: {
+        "bucket": "data",
+        "prefix": ["a/", "b/"],
+        "ranges": 16,
+        "seed_manifest": {"format": "dataflux-manifest/1", "uri": "gs://manifests/1", "fingerprint": "f"},
+    },
+    JoinManifestsOperator: {
+        "manifests": ["gs://manifests/1", "gs://manifests/2"],
+        "manifest_uri": "gs://manifests/{{ run_id }}",
+        "shards": 4,
+        "shard_bytes": None,
     },
 }
 SHARED = {"user_project": "billed", "gcp_conn_id": "google", "impersonation_chain": ["a@p", "b@p"]}
@@ -67,6 +87,8 @@ REQUIRED = {
     FastListOperator: ["bucket"],
     ComposeDownloadOperator: ["manifest", "destination"],
     SweepCompositesOperator: ["bucket"],
+    NameRangesOperator: ["bucket"],
+    JoinManifestsOperator: ["manifests", "manifest_uri"],
 }
 OPERATORS = list(EVERYTHING)
 PARAMETERS = [(operator, name) for operator in OPERATORS for name in {**EVERYTHING[operator], **SHARED}]
@@ -158,10 +180,14 @@ with DAG("before", schedule=None):
     BaseOperator(task_id="t")
 before = set(sys.modules)
 from airflow_dataflux import ComposeDownloadOperator, DatafluxHook, FastListOperator, SweepCompositesOperator
+from airflow_dataflux import JoinManifestsOperator, NameRangesOperator
 with DAG("parsed", schedule=None) as dag:
     listing = FastListOperator(task_id="list", bucket="b", manifest_uri="gs://b/m", shards=4)
     ComposeDownloadOperator.partial(task_id="stage", destination="/d").expand(manifest=listing.output)
     SweepCompositesOperator(task_id="sweep", bucket="b")
+    ranges = NameRangesOperator(task_id="divide", bucket="b")
+    each = FastListOperator.partial(task_id="each", bucket="b").expand(name_range=ranges.output)
+    JoinManifestsOperator(task_id="join", manifests=each.output, manifest_uri="gs://b/m")
 print("\\n".join(sorted(set(sys.modules) - before)))
 """
 
