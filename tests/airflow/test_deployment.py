@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,14 @@ from typing import Any
 import pytest
 from dag_runs import AIRFLOW_3
 
+from airflow_dataflux import Manifest
 from airflow_dataflux.testing import GCSServer
 from airflow_dataflux.testing.deployment import AirflowDeployment
 
 pytestmark = [
     pytest.mark.deployment,
     pytest.mark.slow,
+    pytest.mark.timeout(1800),  # a machine that is busy otherwise takes several times as long for each task
     pytest.mark.skipif(not AIRFLOW_3, reason="the deployment is one of Airflow 3"),
 ]
 
@@ -39,6 +42,9 @@ def server() -> Iterator[GCSServer]:
         running.synthesize("large", count=1_000_000)
         running.create_bucket("medium")
         running.synthesize("medium", count=100_000, size=6000)
+        running.create_bucket("history")  # synthetic objects were changed every 7,919 s from 2024-01-01 on
+        running.synthesize("history", count=300, size=6000)
+        running.create_bucket("manifests")
         yield running
 
 
@@ -54,6 +60,10 @@ def airflow(
         "STAGE_TRAINING_DATA_DESTINATION_ROOT": str(root / "staged"),
         "STAGE_TRAINING_DATA_MANIFEST_ROOT": (root / "manifests").as_uri(),
         "STAGE_TRAINING_DATA_SHARDS": "3",
+        "DAILY_INCREMENT_BUCKET": "history",
+        "DAILY_INCREMENT_DESTINATION_ROOT": str(root / "increments"),
+        "DAILY_INCREMENT_MANIFEST_ROOT": "gs://manifests/increments",
+        "DAILY_INCREMENT_STRATEGY": "compose",
     }
     deployment = AirflowDeployment(root / "home", dags_folder, environment=environment)
     with deployment:
@@ -86,6 +96,11 @@ def engines(airflow: AirflowDeployment) -> list[int]:
         except OSError:
             continue
     return found
+
+
+def files(root: Path) -> list[Path]:
+    """Return what is staged below a directory, without the receipts."""
+    return [path for path in root.rglob("*") if path.is_file() and ".dataflux" not in path.parts]
 
 
 def wait_until(reached: Any, what: str, timeout_s: float = 60.0) -> float:
@@ -148,27 +163,53 @@ def test_the_schedule_runs_the_example_without_a_form(airflow: AirflowDeployment
     assert tree(Path(summary["destination"])) == OBJECTS
 
 
-def test_a_backfill_fills_each_interval_and_a_second_one_downloads_nothing(airflow: AirflowDeployment) -> None:
-    days = [f"2026-02-{day:02}" for day in range(1, 8)]
-    summaries: list[list[dict[str, Any]]] = []
-    for _ in range(2):
-        airflow.backfill(
-            "stage_training_data",
-            from_date=days[0],
-            to_date=days[-1],
-            max_active_runs=4,
-            reprocess_behavior="completed",
-        )
-        airflow.wait_for_backfills("stage_training_data")
-        runs = [run for run in airflow.dag_runs("stage_training_data") if run["run_type"] == "backfill"]
-        assert sorted(run["logical_date"][:10] for run in runs) == days
-        assert {run["state"] for run in runs} == {"success"}
-        summaries.append([airflow.xcom("stage_training_data", run["dag_run_id"], "verify") for run in runs])
-    first, second = summaries
-    assert len({summary["destination"] for summary in first}) == 7
-    assert all(tree(Path(summary["destination"])) == OBJECTS for summary in first)
-    assert [summary["downloaded"] for summary in first] == [300] * 7
-    assert [(summary["downloaded"], summary["reused"]) for summary in second] == [(0, 300)] * 7
+def increments(airflow: AirflowDeployment) -> list[dict[str, Any]]:
+    """Backfill seven days, up to four at a time, and return the runs in the order of their days."""
+    airflow.backfill(
+        "daily_increment",
+        from_date="2024-01-01",
+        to_date="2024-01-07",
+        max_active_runs=4,
+        reprocess_behavior="completed",
+    )
+    airflow.wait_for_backfills("daily_increment")
+    runs = [run for run in airflow.dag_runs("daily_increment") if run["run_type"] == "backfill"]
+    assert {run["state"] for run in runs} == {"success"}
+    return sorted(runs, key=lambda run: str(run["logical_date"]))
+
+
+def test_a_backfill_gives_each_interval_its_objects_and_a_second_one_downloads_nothing(
+    airflow: AirflowDeployment, server: GCSServer
+) -> None:
+    server.configure(latency_s={"compose": 0.3})  # composites of runs at the same time are there at the same time
+    server.forget_requests()
+    runs = increments(airflow)
+    assert [run["logical_date"][:10] for run in runs] == [f"2024-01-{day:02}" for day in range(1, 8)]
+    first = [airflow.xcom("daily_increment", run["dag_run_id"], "stage") for run in runs]
+
+    listed_id, _ = finished(airflow, "list_only", {"bucket": "history"})
+    listed = Manifest.from_reference(airflow.xcom("list_only", listed_id, "list"))
+    of_day: dict[str, dict[str, int]] = defaultdict(dict)
+    for row in listed:
+        of_day[row.updated.strftime("%Y-%m-%d")][row.name] = row.size
+    for run, summary in zip(runs, first, strict=True):
+        day, destination = run["logical_date"][:10], Path(summary["destination"])
+        staged = {path.relative_to(destination).as_posix(): path.stat().st_size for path in files(destination)}
+        assert (destination.name, staged) == (day, of_day[day])
+        assert summary["downloaded"] == len(of_day[day]) > 5
+
+    made = [record.name for record in server.log("compose") if record.bucket == "history" and record.status == 200]
+    assert len(made) == len(set(made)), "no composite was made twice"
+    owners = {name.removeprefix("dataflux-composed-objects/").rpartition("/-1/")[0] for name in made}
+    assert owners == {f"daily_increment/{run['dag_run_id']}/stage" for run in runs}, "each has composites of its own"
+    assert server.names("history", "dataflux-composed-objects/") == []
+
+    server.forget_requests()
+    second = [airflow.xcom("daily_increment", run["dag_run_id"], "stage") for run in increments(airflow)]
+    assert [(each["downloaded"], each["reused"]) for each in second] == [(0, each["downloaded"]) for each in first]
+    asked = {record.operation for record in server.log() if record.bucket == "history"}  # manifests are in another
+    assert "list" in asked
+    assert not {"read", "compose"} & asked
 
 
 def test_a_large_listing_runs_in_an_engine_with_worker_processes(airflow: AirflowDeployment, tmp_path: Path) -> None:
