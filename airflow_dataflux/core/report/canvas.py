@@ -36,12 +36,13 @@ def words(at: float, y: float, label: str, *, anchor: str = "start", class_: str
 
 
 def value_axis(scale: Scale, unit: str) -> Markup:
-    """Draw lines at round values, and the values on the left."""
+    """Draw lines at round values, and the values on the left: bytes as sizes, at steps of 16 MiB and the like."""
     parts: list[Markup] = []
-    for value in ticks(scale.high, 4):
+    are_bytes = unit.startswith("bytes")
+    for value in ticks(scale.high, 4, binary=are_bytes):
         y = scale(value)
         parts.append(tag("line", class_="grid", x1=LEFT, x2=WIDTH - RIGHT, y1=y, y2=y))
-        shown = wording.size(value) if unit.startswith("bytes") else wording.short_count(value)
+        shown = wording.size(value) if are_bytes else wording.short_count(value)
         parts.append(words(LEFT - 8, y + 4, shown, anchor="end"))
     return join(*parts)
 

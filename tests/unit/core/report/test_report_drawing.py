@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
 from html import unescape
@@ -11,7 +12,7 @@ from xml.etree import ElementTree
 import pytest
 
 from airflow_dataflux.core.report import wording
-from airflow_dataflux.core.report.axes import Scale, nice, ticks
+from airflow_dataflux.core.report.axes import Scale, nice, power_of_two, ticks
 from airflow_dataflux.core.report.blocks import (
     Areas,
     Bar,
@@ -192,6 +193,23 @@ def test_axes_name_round_values(high: float) -> None:
     assert named[-1] <= high * 1.000001
     assert 2 <= len(named) <= 6
     assert nice(high) >= high * 0.999
+
+
+@pytest.mark.parametrize("high", [1.0, 3.0, 1023.0, 1024.0, 1025.0, 95.3 * 2**20, 1e12])
+def test_axes_of_bytes_name_multiples_of_a_power_of_two(high: float) -> None:
+    named = ticks(high, 4, binary=True)
+    step = named[1]
+    assert (step, power_of_two(step)) == (2.0 ** round(math.log2(step)), step)
+    assert named == [step * at for at in range(len(named))]
+    assert 2 <= len(named) <= 5
+    assert named[-1] <= high < named[-1] + step
+
+
+def test_a_picture_of_bytes_names_round_sizes() -> None:
+    rates = Layer(label="read", colour=0, values=[95.3 * 2**20])
+    block = Areas(title="t", summary="", layers=(rates,), width_s=1.0, seconds=1.0, unit="bytes/s")
+    labels = [word for word in re.findall(r">([^<]+)</text>", draw(block)) if word.endswith("B")]
+    assert labels == ["0 B", "32 MiB", "64 MiB", "96 MiB"]
 
 
 def test_scales_stay_inside_the_picture() -> None:
