@@ -1,8 +1,8 @@
 """The report of a listing: what it remembers besides its jobs, and the page that is made of it.
 
 Guarantees: the page describes the manifest that was just published, with the very figures of its `stats`; it appears
-whole, as `report.html` beside `manifest.json`, and replaces that of an earlier listing. A page that cannot be written
-is a warning: the manifest is there and right.
+whole, as `report.html` beside `manifest.json`; that of an earlier listing went with its manifest. A page that cannot
+be written is a warning: the manifest is there and right.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import pyarrow as pa
 from airflow_dataflux import __version__
 from airflow_dataflux.core.listing.recording import JobRecord
 from airflow_dataflux.core.manifest import Manifest, ManifestFiles
-from airflow_dataflux.core.manifest.location import join_uri
+from airflow_dataflux.core.manifest.location import REPORT_NAME, join_uri
 from airflow_dataflux.core.report import wording
 from airflow_dataflux.core.report.blocks import (
     Areas,
@@ -42,9 +42,6 @@ from airflow_dataflux.core.report.sizes import class_table, size_histogram
 from airflow_dataflux.core.report.spans import Span, SpanKind
 
 _LOG = logging.getLogger(__name__)
-
-REPORT_NAME = "report.html"
-"""Name of the report in the manifest's directory."""
 
 _PAGE_USD = 0.005 / 1000
 """A list request is one of class A, in the United States multi-region (https://cloud.google.com/storage/pricing)."""

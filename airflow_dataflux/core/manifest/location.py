@@ -18,6 +18,9 @@ from airflow_dataflux.core.errors import InvalidRequestError
 INDEX_NAME = "manifest.json"
 """Name of the index inside the manifest's directory."""
 
+REPORT_NAME = "report.html"
+"""Name of the page about the listing, beside the index. A manifest needs none."""
+
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(//)?(.*)", re.DOTALL)
 _EXAMPLES = "Give gs://bucket/path, file:///path, an absolute path, or another fsspec URI such as s3://bucket/path."
 

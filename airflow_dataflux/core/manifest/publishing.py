@@ -1,8 +1,9 @@
 """Making a manifest: of parts that were written, or of rows held in memory.
 
 Guarantees: the index is written after every part, in one atomic write, so a manifest appears whole or not at all; what
-replaces an earlier manifest deletes the parts of *that manifest's own index*, after the new index is in place, and
-nothing else. Parts of a listing that died are in no index: they are never read and never deleted here.
+replaces an earlier manifest deletes the parts of *that manifest's own index* and the page about its listing, after the
+new index is in place, and nothing else. Parts of a listing that died are in no index: they are never read and never
+deleted here.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from airflow_dataflux.core.errors import DatafluxError, ManifestError
 from airflow_dataflux.core.manifest.files import ManifestFiles
 from airflow_dataflux.core.manifest.index import Index, build_index, encode_index, read_index
 from airflow_dataflux.core.manifest.inlining import collect, inline_index
-from airflow_dataflux.core.manifest.location import INDEX_NAME, join_uri, manifest_location
+from airflow_dataflux.core.manifest.location import INDEX_NAME, REPORT_NAME, join_uri, manifest_location
 from airflow_dataflux.core.manifest.manifest import Manifest
 from airflow_dataflux.core.manifest.parts import PartInfo
 from airflow_dataflux.core.manifest.reader import InlineRows, PartedRows
@@ -53,7 +54,7 @@ def publish(
         name_range: the only names that were listed; None: all.
 
     Raises ManifestError if parts overlap, and what writing raises: there is no new manifest then, and an earlier one
-    is untouched. A part of the earlier manifest that cannot be deleted is logged as a warning by its URI.
+    is untouched. What cannot be deleted of the earlier manifest is logged as a warning by its URI.
     """
     directory = manifest_location(manifest_uri).uri
     index = build_index(
@@ -65,10 +66,10 @@ def publish(
         request=request,
         name_range=name_range,
     )
-    replaced = _earlier_parts(files, directory)
+    replaced = _earlier_files(files, directory)
     files.write(join_uri(directory, INDEX_NAME), encode_index(index))
     kept = {part.path for part in index.parts}
-    _delete_parts(files, directory, [path for path in replaced if path not in kept])
+    _delete(files, directory, [path for path in replaced if path not in kept])
     return Manifest(index=index, source=PartedRows(files, directory, index), uri=directory, shard=None)
 
 
@@ -108,21 +109,21 @@ def inline(
     return Manifest(index=index, source=InlineRows(rows), uri=None, shard=None)
 
 
-def _earlier_parts(files: ManifestFiles, directory: str) -> list[str]:
-    """Return the paths of the parts that belong to the manifest that is there now: none if there is none."""
+def _earlier_files(files: ManifestFiles, directory: str) -> list[str]:
+    """Return the paths of what belongs to the manifest that is there now, but for its index: none if there is none."""
     try:
         earlier: Index = read_index(files, directory)
     except ManifestError:
-        # Missing or damaged: then nothing says which files are its parts, and nothing is deleted.
+        # Missing or damaged: then nothing says which files are its own, and nothing is deleted.
         return []
     # Only files directly in the directory: what a join took over from elsewhere belongs to another manifest.
-    return [part.path for part in earlier.parts if "/" not in part.path]
+    return [*(part.path for part in earlier.parts if "/" not in part.path), REPORT_NAME]
 
 
-def _delete_parts(files: ManifestFiles, directory: str, paths: Sequence[str]) -> None:
+def _delete(files: ManifestFiles, directory: str, paths: Sequence[str]) -> None:
     for path in paths:
         uri = join_uri(directory, path)
         try:
             files.delete(uri)
         except (DatafluxError, OSError) as error:
-            _logger.warning("Could not delete %s, a part of the manifest that was replaced: %s", uri, error)
+            _logger.warning("Could not delete %s, which belonged to the manifest that was replaced: %s", uri, error)

@@ -142,6 +142,13 @@ def test_without_asking_there_is_no_report(server: GCSServer, tmp_path: Path) ->
     assert fetch(server, "few", report=True)[1] == []  # an inline manifest has no place for one
 
 
+def test_a_listing_without_a_report_leaves_none_of_an_earlier_one(server: GCSServer, tmp_path: Path) -> None:
+    fetch(server, "few", manifest_uri=str(tmp_path), report=True)
+    assert (tmp_path / "report.html").exists()
+    fetch(server, "few", manifest_uri=str(tmp_path))
+    assert not (tmp_path / "report.html").exists()
+
+
 def test_a_report_that_cannot_be_written_is_a_warning(
     server: GCSServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -72,6 +72,14 @@ def test_replacing_a_manifest_deletes_its_parts_and_nothing_else(tmp_path: Path)
     assert len(list(made)) == 7
 
 
+def test_the_page_about_a_listing_goes_with_its_manifest(tmp_path: Path) -> None:
+    (tmp_path / "report.html").write_text("of nobody's manifest")
+    publish_rows(tmp_path, [numbered(10)], prefix="first")
+    assert (tmp_path / "report.html").exists()
+    publish_rows(tmp_path, [numbered(7)], prefix="second")
+    assert not (tmp_path / "report.html").exists()
+
+
 def test_publishing_the_same_parts_again_keeps_them(tmp_path: Path) -> None:
     made = publish_rows(tmp_path, [numbered(10)])
     again = publish(
@@ -119,8 +127,8 @@ def test_an_old_part_that_cannot_be_deleted_is_named_and_hides_nothing(
     publish_rows(tmp_path, [numbered(10)], prefix="old")
     files = NoDelete()
     made = publish_rows(tmp_path, [numbered(5)], prefix="new", files=files)
-    assert files.refused == [f"file://{tmp_path}/part-old-0-00000.parquet"]
-    assert "part-old-0-00000.parquet" in caplog.text
+    assert files.refused == [f"file://{tmp_path}/{name}" for name in ("part-old-0-00000.parquet", "report.html")]
+    assert all(uri in caplog.text for uri in files.refused)
     assert len(list(made)) == 5
 
 
