@@ -123,7 +123,7 @@ def _legend(block: Picture) -> Markup | None:
                 ("ramp", "first to last names"),
                 ("steal", "a steal"),
                 ("probe", "a probe"),
-                ("pale", "all pages listed, parts being written"),
+                ("pale", "nothing there, or all listed and being written"),
             ]
             if any(group.lost_s for group in block.groups):
                 keys.append(("lost", "lost with its worker, listed again"))

@@ -22,7 +22,7 @@ _NAMES = (
 
 _PICTURES = (
     "svg{display:block;width:100%;height:auto;font:11px system-ui,sans-serif;fill:var(--ink)}"
-    "svg text{fill:var(--faint)}svg text.small{font-size:10px}svg text.onbar{fill:#fff}"
+    "svg text{fill:var(--faint)}svg text.small{font-size:10px}svg text.onbar{fill:var(--paper)}"
     ".grid{stroke:var(--line);stroke-width:1}.ground{fill:var(--ground)}.area{opacity:.92}"
     ".probe{fill:var(--probe)}.steal{stroke:var(--mark);stroke-width:1.1;fill:none;opacity:.75}"
     ".lost{fill:none;stroke:var(--bad);stroke-width:1.2}.lostline{stroke:var(--bad);stroke-width:1.5}"
@@ -47,7 +47,13 @@ PAGE_STYLE = Markup(
     "dt{color:var(--faint);font-size:13px}dl.facts dd{margin:0;font-size:21px;font-weight:600;line-height:1.3}"
     "dl.facts dd small{display:block;font-size:12.5px;font-weight:400;color:var(--faint)}"
     "figure{margin:14px 0 20px}figure>strong{display:block;font-weight:600;margin-bottom:4px}"
-    "figcaption{font-size:13.5px;margin-top:4px;max-width:95ch}.wide{overflow-x:auto}.wide svg{min-width:640px}"
+    "figcaption{font-size:13.5px;margin-top:4px;max-width:95ch}.wide svg{min-width:720px}"
+    # On a narrow screen pictures and tables are scrolled; an edge behind which there is more has a shade.
+    ".wide,.scroll{overflow-x:auto;background:"
+    "linear-gradient(90deg,var(--paper) 40%,transparent) 0 0/36px 100% no-repeat local,"
+    "linear-gradient(270deg,var(--paper) 40%,transparent) 100% 0/36px 100% no-repeat local,"
+    "linear-gradient(90deg,var(--line),transparent) 0 0/14px 100% no-repeat scroll,"
+    "linear-gradient(270deg,var(--line),transparent) 100% 0/14px 100% no-repeat scroll}"
     ".legend{display:flex;flex-wrap:wrap;gap:4px 16px;margin:0 0 4px;padding:0;list-style:none;font-size:13px;"
     "color:var(--faint)}.legend li{display:flex;align-items:center;gap:6px}"
     ".legend i{width:11px;height:11px;border-radius:2px;display:inline-block}"
@@ -56,11 +62,12 @@ PAGE_STYLE = Markup(
     ".legend i.pale{background:var(--c0);opacity:.35}"
     ".legend i.steal{width:2px;background:var(--mark)}"
     + "".join(f".legend i.c{at}{{background:var(--c{at})}}" for at in range(8))
-    + ".scroll{overflow-x:auto}table{border-collapse:collapse;margin:12px 0 18px;font-size:14px;min-width:50%}"
+    + "table{border-collapse:collapse;margin:12px 0 18px;font-size:14px;min-width:50%}"
     "caption{text-align:left;font-weight:600;padding-bottom:4px}"
     "th,td{text-align:right;padding:4px 14px 4px 0;border-bottom:1px solid var(--line);"
     "font-variant-numeric:tabular-nums;vertical-align:top}"
-    "th{color:var(--faint);font-weight:500}.left{text-align:left;overflow-wrap:anywhere}"
+    "th{color:var(--faint);font-weight:500}td{white-space:nowrap}td.left{white-space:normal}"
+    ".left{text-align:left;overflow-wrap:anywhere}"
     "dl.pairs{display:grid;grid-template-columns:minmax(110px,max-content) 1fr;gap:3px 18px;margin:10px 0;"
     "font-size:14px}"
     "dl.pairs dd{margin:0;overflow-wrap:anywhere;unicode-bidi:isolate}"
