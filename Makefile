@@ -15,7 +15,7 @@ TESTS ?= tests
 
 include tests/benchmarks/bench.mk
 
-.PHONY: help demo ui test test-celery docs lint format clean airflow3 airflow2
+.PHONY: help demo ui test test-celery docs pictures lint format clean airflow3 airflow2
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -37,6 +37,9 @@ test-celery: ## the tests on CeleryExecutor with Redis and two workers, which `m
 
 docs: airflow3 ## check the documentation: links, tables, reference, and every example by running it
 	@$(RUN) -m pytest tests/docs
+
+pictures: airflow3 ## make the pictures of runs in docs/images anew: a listing and a staging against the embedded server
+	@$(RUN) tests/pictures/making.py
 
 lint: airflow3 ## style, format and types
 	@echo "ruff check"

@@ -24,9 +24,8 @@ from airflow_dataflux.core.report.blocks import (
     Table,
     Timeline,
 )
-from airflow_dataflux.core.report.canvas import WIDTH
 from airflow_dataflux.core.report.markup import Markup, join, tag
-from airflow_dataflux.core.report.style import PAGE_STYLE, PICTURE_STYLE
+from airflow_dataflux.core.report.style import PAGE_STYLE
 from airflow_dataflux.core.report.timeline import draw_name_map, draw_timeline
 
 _FIRST = join(tag("meta", charset="utf-8"), tag("meta", name="generator", content="airflow-dataflux report/1"))
@@ -74,14 +73,6 @@ def draw(block: Picture) -> Markup:
             return draw_timeline(block)
         case NameMap():
             return draw_name_map(block)
-
-
-def picture_file(block: Picture) -> bytes:
-    """Return a picture as an SVG file of its own."""
-    drawn = draw(block)
-    ground = join(tag("style", PICTURE_STYLE), tag("rect", class_="paper", width=WIDTH, height="100%"))
-    at = drawn.index(">") + 1
-    return f"{drawn[:at]}{ground}{drawn[at:]}\n".encode()
 
 
 def _fact(fact: Fact) -> Markup:

@@ -1,4 +1,4 @@
-"""The colours and measures of a report, for light and dark screens, and for pictures that stand alone."""
+"""The colours and measures of a report, for light and dark screens."""
 
 from __future__ import annotations
 
@@ -76,8 +76,3 @@ PAGE_STYLE = Markup(
     "footer{margin-top:44px;border-top:1px solid var(--line);padding-top:10px;font-size:13px;overflow-wrap:anywhere}"
     "@media print{main{max-width:none}figure{break-inside:avoid}}" + _PICTURES
 )
-
-PICTURE_STYLE = Markup(
-    f":root{{{_LIGHT}}}@media(prefers-color-scheme:dark){{:root{{{_DARK}}}}}.paper{{fill:var(--paper)}}" + _PICTURES
-)
-"""For a picture that is a file of its own."""
