@@ -39,5 +39,8 @@ def parent_of(pid: int) -> int:
     return int(Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()[1])
 
 
-def composites(server: GCSServer, bucket: str) -> list[str]:
-    return list(server.names(bucket, "dataflux-composed-objects/"))
+def composites(server: GCSServer, bucket: str, *, try_number: int | None = None) -> list[str]:
+    """Return the names of the composites in the bucket, of one try or of all."""
+    names = server.names(bucket, "dataflux-composed-objects/")
+    # Their end is <try number>/<attempt>-<batch>-<round>.
+    return [name for name in names if try_number is None or int(name.split("/")[-2]) == try_number]
