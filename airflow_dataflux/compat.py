@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import (
@@ -46,6 +47,7 @@ __all__ = [
     "XCom",
     "count_metric",
     "google_credentials",
+    "has_plugin_pages",
     "is_asset",
     "max_map_length",
     "note_lineage",
@@ -53,6 +55,11 @@ __all__ = [
     "running_context",
     "time_metric",
 ]
+
+
+def has_plugin_pages() -> bool:
+    """Return whether this Airflow's API server shows the pages of this package's plugin: 3.x, which has an SDK."""
+    return find_spec("airflow.sdk") is not None
 
 
 def max_map_length() -> int:

@@ -171,7 +171,7 @@ import airflow_dataflux.plugin.registration
 print(sorted(set(sys.modules) - before))
 """
     loaded = run_python(code).splitlines()[-1]
-    expected = ["airflow_dataflux", "airflow_dataflux.plugin", "airflow_dataflux.plugin.registration"]
+    expected = ["airflow_dataflux", *ours("links", "links.pages", "plugin", "plugin.registration")]
     assert set(ast.literal_eval(loaded)) <= set(expected)
 
 

@@ -3,7 +3,8 @@
 Each link's address is pushed to XCom as soon as it is known, so that it shows while the task runs. In 3.x Airflow asks
 the link for its address in the worker at the task's end, with the operator that ran: the operator remembers it. In 2.11
 the web server asks, and XCom knows.
-An address on the worker's own disk stays a `file://` URI: it names the place, and opens where the disk is mounted.
+A browser opens no `file://` or `s3://`, and the UI of 3.x hides such links. There they lead to this package's page of
+the file, which is told where it is by an XCom. In 2.11, which has no such page, the URI itself names the place.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from airflow_dataflux.compat import BaseOperatorLink, XCom
+from airflow_dataflux.compat import BaseOperatorLink, XCom, has_plugin_pages
+from airflow_dataflux.links.pages import PAGES, Document, document_address, document_key
 
 if TYPE_CHECKING:
     from airflow_dataflux.compat import BaseOperator, Context, TaskInstanceKey
@@ -46,22 +48,55 @@ class BucketLink(PushedLink):
     name = "Bucket"
 
 
-class ManifestLink(PushedLink):
+class DocumentLink(PushedLink):
+    """A link to a small file of the running task, which this package's plugin can show."""
+
+    document: Document
+
+    def push_file(self, context: Context, directory: str, name: str) -> None:
+        """Publish where a person opens the file `name` of the directory `directory`."""
+        address = file_address(directory, name)
+        if has_plugin_pages() and not address.startswith(("https://", "http://")):
+            # A dictionary and never the bare URI: Airflow's object storage for XCom would read what that names.
+            context["ti"].xcom_push(key=document_key(self.document), value={"uri": f"{directory.rstrip('/')}/{name}"})
+            address = page_address(self.document, context)
+        self.push(context, address)
+
+
+class ManifestLink(DocumentLink):
     """The manifest's index."""
 
     name = "Manifest"
+    document = "manifest"
 
 
-class ReceiptLink(PushedLink):
+class ReceiptLink(DocumentLink):
     """The receipt beside the staged files."""
 
     name = "Receipt"
+    document = "receipt"
 
 
 class ReportLink(PushedLink):
     """The run report beside the manifest or the receipt."""
 
     name = "Report"
+
+    def push_report(self, context: Context, uri: str) -> None:
+        """Publish where a person opens the report at `uri`, of which the task has told under its XCom key.
+
+        Google's console would offer it for download, so one in a bucket is opened by this package's page, too.
+        """
+        directory, _, name = uri.rpartition("/")
+        self.push(context, page_address("report", context) if has_plugin_pages() else file_address(directory, name))
+
+
+def page_address(document: Document, context: Context) -> str:
+    """Return the plugin's page of a document of the running task, relative to Airflow's base."""
+    ti = context["ti"]
+    index = -1 if ti.map_index is None else ti.map_index
+    shown = document_address(document, dag_id=ti.dag_id, run_id=ti.run_id, task_id=ti.task_id, map_index=index)
+    return f"{PAGES}/{shown}"
 
 
 def bucket_address(bucket: str, prefix: str = "") -> str:

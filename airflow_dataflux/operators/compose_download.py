@@ -13,7 +13,6 @@ from airflow_dataflux.links.storage import (
     ReceiptLink,
     ReportLink,
     bucket_address,
-    file_address,
 )
 from airflow_dataflux.operators.dataflux import DatafluxOperator, log_group
 from airflow_dataflux.operators.events import announce
@@ -159,8 +158,8 @@ class ComposeDownloadOperator(DatafluxOperator):
     def _push_links(self, context: Context, manifest: Manifest) -> None:
         BucketLink().push(context, bucket_address(manifest.bucket, manifest.prefixes[0]))
         if manifest.uri is not None:
-            ManifestLink().push(context, file_address(manifest.uri, "manifest.json"))
-        ReceiptLink().push(context, file_address(self.destination, receipt_path(manifest)))
+            ManifestLink().push_file(context, manifest.uri, "manifest.json")
+        ReceiptLink().push_file(context, self.destination, receipt_path(manifest))
 
 
 def _changed(receipt: Receipt, context: Context) -> bool:

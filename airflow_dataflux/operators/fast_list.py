@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from airflow_dataflux.compat import AirflowFailException, AirflowSkipException
 from airflow_dataflux.core.errors import InvalidRequestError, ManifestError
 from airflow_dataflux.failures import airflow_outcomes
-from airflow_dataflux.links.storage import BucketLink, ManifestLink, ReportLink, bucket_address, file_address
+from airflow_dataflux.links.storage import BucketLink, ManifestLink, ReportLink, bucket_address
 from airflow_dataflux.operators.choices import OnEmpty, OnUnchanged, checked_choice
 from airflow_dataflux.operators.dataflux import DatafluxOperator, log_group
 from airflow_dataflux.operators.division import Division, checked_division, returned
@@ -219,7 +219,7 @@ class FastListOperator(DatafluxOperator):
         BucketLink().push(context, bucket_address(self.bucket, self._prefixes()[0]))
         uri = parameters.optional_text(self.manifest_uri, "manifest_uri")
         if uri is not None:
-            ManifestLink().push(context, file_address(uri, "manifest.json"))
+            ManifestLink().push_file(context, uri, "manifest.json")
 
     def _publish(
         self, context: Context, manifest: Manifest, division: Division, *, changed: bool

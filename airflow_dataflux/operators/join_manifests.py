@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_dataflux.failures import airflow_outcomes
-from airflow_dataflux.links.storage import BucketLink, ManifestLink, bucket_address, file_address
+from airflow_dataflux.links.storage import BucketLink, ManifestLink, bucket_address
 from airflow_dataflux.operators.dataflux import DatafluxOperator
 from airflow_dataflux.operators.division import checked_division, returned
 from airflow_dataflux.operators.events import announce
@@ -69,7 +69,7 @@ class JoinManifestsOperator(DatafluxOperator):
 
             division = checked_division(self.shards, self.shard_bytes)
             uri = parameters.required_text(self.manifest_uri, "manifest_uri")
-            ManifestLink().push(context, file_address(uri, "manifest.json"))
+            ManifestLink().push_file(context, uri, "manifest.json")
             hook = self.open_hook()
             # Read before the join, which replaces it.
             earlier = hook.find_manifest(uri, user_project=self.user_project) if self.outlets else None

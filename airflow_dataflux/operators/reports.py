@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_dataflux.links.storage import ReportLink, file_address
+from airflow_dataflux.links.storage import ReportLink
 
 if TYPE_CHECKING:
     from airflow_dataflux.compat import Context
@@ -22,7 +22,6 @@ def report_pusher(context: Context) -> OnReport:
 
     def push(notice: ReportNotice) -> None:
         context["ti"].xcom_push(key=REPORT_KEY, value=notice.as_dict())
-        directory, _, name = notice.uri.rpartition("/")
-        ReportLink().push(context, file_address(directory, name))
+        ReportLink().push_report(context, notice.uri)
 
     return push

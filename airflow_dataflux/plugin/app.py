@@ -1,8 +1,8 @@
-"""The web application behind the page: two routes that read, and no other.
+"""The web application behind the page: routes that read, and no other.
 
 Guarantees: a request without a valid token of Airflow's is answered with 401; a reader sees task instances of the DAGs
-they may read, and figures and reports only where they may read the DAG's XComs; every answer forbids the browser to
-load anything, a report also to run anything (`sandbox`), so that what a DAG's author wrote into a page cannot act as
+they may read, and figures and documents only where they may read the DAG's XComs; every answer forbids the browser to
+load anything, a document also to run anything (`sandbox`), so that what a DAG's author wrote into a page cannot act as
 whoever opens it; nothing is kept by caches.
 """
 
@@ -16,13 +16,14 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated
 
 from airflow.api_fastapi.common.db.common import SessionDep
-from fastapi import FastAPI, Query, Request, Response
+from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
+from airflow_dataflux.links.pages import Document
 from airflow_dataflux.plugin import page, records
 from airflow_dataflux.plugin.access import CurrentReader, Reader, login_address
-from airflow_dataflux.plugin.reports import ReportUnavailableError, read_report
+from airflow_dataflux.plugin.documents import MEDIA_TYPES, DocumentUnavailableError, read_document
 from airflow_dataflux.plugin.work import Figures, TaskKey, Work
 
 if TYPE_CHECKING:
@@ -36,14 +37,15 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 _NOTHING = "default-src 'none'; base-uri 'none'; frame-ancestors 'self'"
-_REPORT_POLICY = f"{_NOTHING}; form-action 'none'; style-src 'unsafe-inline'; img-src data:; sandbox"
+_DOCUMENT_POLICY = f"{_NOTHING}; form-action 'none'; style-src 'unsafe-inline'; img-src data:; sandbox"
 
 
 def make_app() -> FastAPI:
     """Return the application that Airflow's API server mounts."""
     app = FastAPI(title="Dataflux", openapi_url=None, docs_url=None, redoc_url=None)
     app.add_api_route("/", show_list, methods=["GET"], response_class=Response)
-    app.add_api_route("/report", show_report, methods=["GET"], response_class=Response)
+    for name, show in (("report", show_report), ("manifest", show_manifest), ("receipt", show_receipt)):
+        app.add_api_route(f"/{name}", show, methods=["GET"], response_class=Response)
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(RequestValidationError, _misunderstood)
     return app
@@ -66,23 +68,43 @@ def show_list(
     )
 
 
-def show_report(
-    reader: CurrentReader,
-    session: SessionDep,
+def asked_key(
     dag_id: Annotated[str, Query(min_length=1)],
     run_id: Annotated[str, Query(min_length=1)],
     task_id: Annotated[str, Query(min_length=1)],
     map_index: Annotated[int, Query(ge=-1)] = -1,
-) -> Response:
+) -> TaskKey:
+    """Return the task instance that an address names."""
+    return TaskKey(dag_id=dag_id, run_id=run_id, task_id=task_id, map_index=map_index)
+
+
+AskedKey = Annotated[TaskKey, Depends(asked_key)]
+
+
+def show_report(reader: CurrentReader, session: SessionDep, key: AskedKey) -> Response:
     """Answer with the report of a task instance, or with where it is."""
-    key = TaskKey(dag_id=dag_id, run_id=run_id, task_id=task_id, map_index=map_index)
-    if not reader.may_read_xcoms(dag_id):
+    return _show("report", reader, session, key)
+
+
+def show_manifest(reader: CurrentReader, session: SessionDep, key: AskedKey) -> Response:
+    """Answer with the index of a task instance's manifest, or with where it is."""
+    return _show("manifest", reader, session, key)
+
+
+def show_receipt(reader: CurrentReader, session: SessionDep, key: AskedKey) -> Response:
+    """Answer with the receipt of a task instance, or with where it is."""
+    return _show("receipt", reader, session, key)
+
+
+def _show(document: Document, reader: Reader, session: SessionDep, key: TaskKey) -> Response:
+    if not reader.may_read_xcoms(key.dag_id):
         # The same for a DAG that does not exist: what is there is nobody's business who may not read it.
-        raise HTTPException(HTTPStatus.FORBIDDEN, "You may not read the XComs of this DAG, and a report is one.")
-    found = records.find_report(session, key)
+        words = f"You may not read the XComs of this DAG, and where its {document} is, is one."
+        raise HTTPException(HTTPStatus.FORBIDDEN, words)
+    found = records.find_document(session, key, document)
     if found is None:
-        raise HTTPException(HTTPStatus.NOT_FOUND, "This task instance told of no report.")
-    report, hostname = found
+        raise HTTPException(HTTPStatus.NOT_FOUND, f"This task instance told of no {document}.")
+    place, hostname = found
     connection, chain = records.connection_of(session, key)
 
     def open_store() -> Store:
@@ -92,17 +114,18 @@ def show_report(
         return DatafluxHook(impersonation_chain=chain, **named).get_conn()
 
     try:
-        content = read_report(report.uri, open_store)
-    except ReportUnavailableError as error:
-        log.info("The report of %s at %s is not shown: %s", key, report.uri, error, exc_info=error.__cause__)
+        content = read_document(document, place.uri, open_store)
+    except DocumentUnavailableError as error:
+        log.info("The %s of %s at %s is not shown: %s", document, key, place.uri, error, exc_info=error.__cause__)
         reason = error.message
         return _page(
-            lambda nonce: page.draw_unavailable(key, report, hostname, reason, nonce), status=HTTPStatus.NOT_FOUND
+            lambda nonce: page.draw_unavailable(document, key, place, hostname, reason, nonce),
+            status=HTTPStatus.NOT_FOUND,
         )
     return Response(
         content,
-        media_type="text/html",
-        headers={**_HEADERS, "Content-Security-Policy": _REPORT_POLICY},
+        media_type=MEDIA_TYPES[document],
+        headers={**_HEADERS, "Content-Security-Policy": _DOCUMENT_POLICY},
     )
 
 

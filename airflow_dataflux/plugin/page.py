@@ -11,8 +11,9 @@ from urllib.parse import quote, urlencode
 
 from airflow_dataflux.core.report import wording
 from airflow_dataflux.core.report.markup import Markup, join, tag
+from airflow_dataflux.links.pages import Document, document_address
 from airflow_dataflux.plugin.style import SCRIPT, STYLE
-from airflow_dataflux.plugin.work import Figures, Report, TaskKey, Work
+from airflow_dataflux.plugin.work import Figures, Place, TaskKey, Work
 
 DAYS = (1, 7, 30, 90, 365)
 STATES = ("running", "success", "failed", "up_for_retry", "skipped")
@@ -30,8 +31,9 @@ def task_address(key: TaskKey) -> str:
 
 def report_address(key: TaskKey) -> str:
     """Return where the plugin shows the report of a task instance, relative to its pages."""
-    fields = {"dag_id": key.dag_id, "run_id": key.run_id, "task_id": key.task_id, "map_index": key.map_index}
-    return f"report?{urlencode(fields)}"
+    return document_address(
+        "report", dag_id=key.dag_id, run_id=key.run_id, task_id=key.task_id, map_index=key.map_index
+    )
 
 
 def draw_list(rows: Sequence[Work], *, days: int, dag: str, state: str, number: int, more: bool, nonce: str) -> bytes:
@@ -61,20 +63,20 @@ def draw_list(rows: Sequence[Work], *, days: int, dag: str, state: str, number: 
     )
 
 
-def draw_unavailable(key: TaskKey, report: Report, hostname: str, reason: str, nonce: str) -> bytes:
-    """Say where a report is, and why it is not shown."""
+def draw_unavailable(document: Document, key: TaskKey, place: Place, hostname: str, reason: str, nonce: str) -> bytes:
+    """Say where a document is, and why it is not shown."""
     return _document(
-        "Report",
+        document.capitalize(),
         nonce,
-        tag("h1", "This report cannot be shown here"),
+        tag("h1", f"This {document} cannot be shown here"),
         tag("p", reason),
         tag(
             "dl",
             *(
                 join(tag("dt", name), tag("dd", value))
                 for name, value in (
-                    ("Report", report.title or "untitled"),
-                    ("Where it is", tag("code", report.uri)),
+                    (document.capitalize(), place.title or "untitled"),
+                    ("Where it is", tag("code", place.uri)),
                     ("Worker", hostname or "unknown"),
                     ("Task", _task_link(key, f"{key.dag_id} · {key.run_id} · {key.task_id}")),
                 )

@@ -19,16 +19,17 @@ from airflow.models.xcom import XComModel
 from sqlalchemy import String, and_, cast, exists, func, or_, select, tuple_
 from sqlalchemy.orm import Session
 
+from airflow_dataflux.links.pages import Document, document_key
 from airflow_dataflux.plugin.work import (
     KINDS,
     REPORT_KEY,
     Figures,
-    Report,
+    Place,
     TaskKey,
     Work,
     figures_of,
     kind_of,
-    report_of,
+    place_of,
 )
 
 PAGE_ROWS = 50
@@ -68,14 +69,14 @@ def recent_work(session: Session, selection: Selection, dag_ids: Iterable[str]) 
     return [_work(one, told) for one in shown], more
 
 
-def find_report(session: Session, key: TaskKey) -> tuple[Report, str] | None:
-    """Return the report of a task instance and the name of its worker; None if there is none."""
+def find_document(session: Session, key: TaskKey, document: Document) -> tuple[Place, str] | None:
+    """Return where a document of a task instance is and the name of its worker; None if there is none."""
     found = session.scalars(select(TaskInstance).where(_is(TaskInstance, key))).unique().one_or_none()
     if found is None:
         return None
-    told = _xcoms(session, [key], keys=(REPORT_KEY,))
-    report = report_of(told.get((key, REPORT_KEY)))
-    return (report, found.hostname or "") if report else None
+    name = document_key(document)
+    place = place_of(_xcoms(session, [key], keys=(name,)).get((key, name)))
+    return (place, found.hostname or "") if place else None
 
 
 def connection_of(session: Session, key: TaskKey) -> tuple[str | None, str | list[str] | None]:
@@ -153,7 +154,7 @@ def _decoded(value: Any) -> Any:
 def _work(one: TaskInstance, told: Mapping[tuple[TaskKey, str], Any]) -> Work:
     key = _key(one)
     pushed = told.get((key, REPORT_KEY))
-    report = report_of(pushed)
+    report = place_of(pushed)
     figures = figures_of(pushed)
     for name in _FIGURE_KEYS:
         if figures.object_count is None:

@@ -1,6 +1,6 @@
 """The plugin as Airflow finds it (entry point `airflow.plugins`).
 
-Guarantee: loading it costs one small module. Every Airflow process loads plugins, the one that parses DAGs too, so the
+Guarantee: loading it costs two small modules. Every Airflow process loads plugins, the one that parses DAGs too, so the
 web application is made when the API server asks for it, and nowhere else. Airflow 2.11 never asks: there the plugin is
 an empty one.
 """
@@ -13,7 +13,9 @@ from typing import Any
 
 from airflow.providers.common.compat.sdk import AirflowPlugin
 
-URL_PREFIX = "/dataflux"
+from airflow_dataflux.links.pages import PAGES
+
+URL_PREFIX = f"/{PAGES}"
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +29,7 @@ class DatafluxPlugin(AirflowPlugin):
     external_views = [  # noqa: RUF012 - Airflow's own declaration
         {
             "name": "Dataflux",
-            "href": f"{URL_PREFIX.removeprefix('/')}/",
+            "href": f"{PAGES}/",
             "destination": "nav",
             "category": "browse",
             "url_route": "dataflux",

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-REPORT_KEY = "dataflux_report"
+from airflow_dataflux.links.pages import document_key
+
+REPORT_KEY = document_key("report")
 """XCom key under which a task tells of its report."""
 
 KINDS: Mapping[str, str] = {"FastListOperator": "listing", "ComposeDownloadOperator": "staging"}
@@ -34,8 +36,8 @@ class Figures:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Report:
-    """Where the report of a task instance is."""
+class Place:
+    """Where a report, a manifest or a receipt of a task instance is."""
 
     uri: str
     title: str
@@ -62,15 +64,15 @@ class Work:
     started_at: datetime | None
     hostname: str
     figures: Figures
-    report: Report | None
+    report: Place | None
 
 
-def report_of(value: Any) -> Report | None:
-    """Read what a task pushed under REPORT_KEY; None if it is not of the form that this package pushes."""
+def place_of(value: Any) -> Place | None:
+    """Read what a task told of a document; None if it is not of the form that this package pushes."""
     if not isinstance(value, Mapping):
         return None
     uri, title = value.get("uri"), value.get("title")
-    return Report(uri=uri, title=title if isinstance(title, str) else "") if isinstance(uri, str) and uri else None
+    return Place(uri=uri, title=title if isinstance(title, str) else "") if isinstance(uri, str) and uri else None
 
 
 def kind_of(value: Any) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from typing import Any
+from urllib.parse import quote
 
 import airflow
 
@@ -54,6 +55,14 @@ class FinishedRun:
     def xcom(self, task_id: str, key: str = "return_value", map_index: int = -1) -> Any:
         """Return what the task pushed, None if nothing."""
         return self.task(task_id, map_index).xcom_pull(task_ids=task_id, key=key, map_indexes=map_index)
+
+    def file_link(self, document: str, uri: str, task_id: str, map_index: int = -1) -> str:
+        """Return where a task's link to its file at `uri` leads: to this package's page in 3.x, which is told of it."""
+        if not AIRFLOW_3:
+            return uri
+        assert self.xcom(task_id, f"dataflux_{document}", map_index)["uri"] == uri
+        run_id = quote(self.run.run_id, safe="")
+        return f"dataflux/{document}?dag_id={self.run.dag_id}&run_id={run_id}&task_id={task_id}&map_index={map_index}"
 
 
 def run_dag(dag_id: str, conf: dict[str, Any] | None = None, logical_date: datetime | None = None) -> FinishedRun:

@@ -129,8 +129,14 @@ def test_the_example_stages_by_hand_reuses_and_repairs(airflow: AirflowDeploymen
     assert sorted(ti["rendered_map_index"][:12] for ti in staged) == [f"shard {n} of 3" for n in (1, 2, 3)]
     links = airflow.links("stage_training_data", run_id, "list")
     assert links["Bucket"] == "https://console.cloud.google.com/storage/browser/pictures/images;tab=objects"
-    assert links["Manifest"] == (tmp_path / "manifests" / day / "manifest.json").as_uri()
-    assert (airflow.links("stage_training_data", run_id, "stage", 1)["Receipt"] or "").endswith("-of-00003.json")
+    shown = {"Manifest": "manifest.json", "Report": "report.html"}
+    for name, file in shown.items():
+        assert (links[name] or "").startswith(f"dataflux/{name.lower()}?dag_id=stage_training_data&run_id=")
+        document = airflow.xcom("stage_training_data", run_id, "list", f"dataflux_{name.lower()}")
+        assert document["uri"] == (tmp_path / "manifests" / day / file).as_uri()
+    receipt = airflow.links("stage_training_data", run_id, "stage", 1)["Receipt"] or ""
+    assert receipt.startswith("dataflux/receipt?")
+    assert receipt.endswith("&map_index=1")
 
     log = airflow.logs("stage_training_data", run_id, "list").splitlines()
     begin = next(number for number, line in enumerate(log) if "::group::listing" in line)

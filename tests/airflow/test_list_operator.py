@@ -91,7 +91,17 @@ def test_the_links_lead_to_the_bucket_and_to_the_manifest(bucket, tmp_path: Path
     run = run_dag("list_only", {"bucket": "data", "prefix": "train/0", "manifest_uri": uri})
     address = "https://console.cloud.google.com/storage/browser/data/train;tab=objects?prefix=0"
     assert run.xcom("list", "_link_BucketLink") == address
-    assert run.xcom("list", "_link_ManifestLink") == f"{uri}/manifest.json"
+    assert run.xcom("list", "_link_ManifestLink") == run.file_link("manifest", f"{uri}/manifest.json", "list")
+
+
+def test_a_manifest_in_a_bucket_is_linked_to_the_console(bucket) -> None:
+    run = run_dag("list_only", {"bucket": "data", "manifest_uri": "gs://data/manifests/today"})
+    address = "https://console.cloud.google.com/storage/browser/_details/data/manifests/today/manifest.json"
+    assert run.xcom("list", "_link_ManifestLink") == address
+    assert run.xcom("list", "dataflux_manifest") is None
+    page = run.file_link("report", "gs://data/manifests/today/report.html", "list")
+    in_console = address.replace("manifest.json", "report.html")
+    assert run.xcom("list", "_link_ReportLink") == (page if AIRFLOW_3 else in_console)
 
 
 def test_the_report_is_linked_and_described_in_xcom(bucket, tmp_path: Path) -> None:
@@ -107,7 +117,7 @@ def test_the_report_is_linked_and_described_in_xcom(bucket, tmp_path: Path) -> N
         "seconds": reference["stats"]["wall_s"],
         "finished_at": report["finished_at"],
     }
-    assert run.xcom("list", "_link_ReportLink") == report["uri"]
+    assert run.xcom("list", "_link_ReportLink") == run.file_link("report", report["uri"], "list")
     assert reference["fingerprint"] in (tmp_path / "manifest" / "report.html").read_text(encoding="utf-8")
 
 

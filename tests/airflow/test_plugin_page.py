@@ -11,11 +11,14 @@ from typing import Any
 import pytest
 from dag_runs import AIRFLOW_3, FinishedRun, run_dag
 
+from airflow_dataflux.links.pages import Document, document_key
+
 pytestmark = [
     pytest.mark.usefixtures("airflow_database"),
     pytest.mark.skipif(not AIRFLOW_3, reason="the page is one of Airflow 3"),
 ]
 
+DOCUMENTS: tuple[Document, ...] = ("report", "manifest", "receipt")
 HOSTILE = "\"'><script>alert(1)</script>&amp;\u202e"
 
 
@@ -58,17 +61,15 @@ def listed(gcs_server: Any, tmp_path: Path) -> FinishedRun:
     return run
 
 
-def push(run: FinishedRun, task_id: str, value: Any) -> None:
-    """Tell of a report in the task's name, as anyone can who may write XComs."""
+def push(run: FinishedRun, task_id: str, value: Any, document: Document = "report") -> None:
+    """Tell of a report or another document in the task's name, as anyone can who may write XComs."""
     from airflow.models.xcom import XComModel
     from airflow.utils.session import create_session
-
-    from airflow_dataflux.plugin.work import REPORT_KEY
 
     ti = run.task(task_id)
     with create_session() as session:
         XComModel.set(
-            key=REPORT_KEY,
+            key=document_key(document),
             value=value,
             dag_id=ti.dag_id,
             task_id=task_id,
@@ -111,7 +112,8 @@ def row_of(page: str, run: FinishedRun) -> str:
 
 
 def test_nobody_sees_anything_without_a_token(visit: Callable[..., Any], listed: FinishedRun) -> None:
-    for address, params in (("", {}), ("report", report_fields(listed)), ("nothing", {})):
+    documents = [(document, report_fields(listed)) for document in DOCUMENTS]
+    for address, params in (("", {}), *documents, ("nothing", {})):
         answer = visit(address, user=None, **params)
         assert answer.status_code == (404 if address == "nothing" else 401)
         assert listed.run.run_id not in answer.text
@@ -155,9 +157,12 @@ def test_figures_and_reports_are_for_those_who_may_read_xcoms(
     row = row_of(visit("", user="list_only/XCOM").text, listed)
     assert "report?" not in row
     assert ">40<" not in row
-    for user in ("list_only/XCOM", "stage_only"):
-        assert visit("report", user=user, **report_fields(listed)).status_code == 403
-    assert visit("report", user="list_only", **report_fields(listed)).status_code == 200
+    for document in DOCUMENTS:
+        for user in ("list_only/XCOM", "stage_only"):
+            assert visit(document, user=user, **report_fields(listed)).status_code == 403
+    for document in ("report", "manifest"):
+        assert visit(document, user="list_only", **report_fields(listed)).status_code == 200
+    assert visit("receipt", user="list_only", **report_fields(listed)).status_code == 404
 
 
 def test_a_report_is_shown_as_it_is_and_can_run_nothing(
@@ -172,6 +177,30 @@ def test_a_report_is_shown_as_it_is_and_can_run_nothing(
     assert not any(rule.startswith(("script-src", "connect-src")) for rule in policy)
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
     assert "no-store" in answer.headers["Cache-Control"]
+
+
+def test_the_links_of_tasks_lead_to_what_they_left(
+    visit: Callable[..., Any], listed: FinishedRun, tmp_path: Path
+) -> None:
+    """As the UI would: it resolves an address against its base, which is the parent of the page's own."""
+    index = tmp_path / "manifest" / "manifest.json"
+    staged = run_dag("stage_only", {"manifest": index.parent.as_uri(), "destination": str(tmp_path / "sta ged")})
+    receipt = tmp_path / "sta ged" / ".dataflux" / "receipt.json"
+    for run, task, link, file, kind in (
+        (listed, "list", "Report", index.with_name("report.html"), "text/html; charset=utf-8"),
+        (listed, "list", "Manifest", index, "application/json"),
+        (staged, "stage", "Manifest", index, "application/json"),
+        (staged, "stage", "Receipt", receipt, "application/json"),
+        (staged, "stage", "Report", receipt.with_name("report.html"), "text/html; charset=utf-8"),
+    ):
+        address = run.xcom(task, f"_link_{link}Link")
+        assert address.startswith("dataflux/")
+        answer = visit(address.removeprefix("dataflux/"))
+        assert (answer.status_code, answer.content) == (200, file.read_bytes()), address
+        assert answer.headers["Content-Type"] == kind
+        assert "sandbox" in answer.headers["Content-Security-Policy"].split("; ")
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert "no-store" in answer.headers["Cache-Control"]
 
 
 def test_a_report_in_a_bucket_is_read_through_the_hook(
@@ -229,6 +258,34 @@ def test_what_is_not_a_report_is_not_shown_and_the_page_says_where_it_is(
     assert "has no such file" in visit("report", **report_fields(listed)).text
 
 
+@pytest.mark.parametrize("document", ["manifest", "receipt"])
+def test_json_is_shown_only_if_it_is_what_is_asked_for(
+    visit: Callable[..., Any], listed: FinishedRun, tmp_path: Path, document: Document
+) -> None:
+    others = {
+        "of another format": b'{"format": "dataflux-other/1", "password": "the secret"}',
+        "of the other format": b'{"format": "dataflux-%s/1", "password": "the secret"}'
+        % (b"receipt" if document == "manifest" else b"manifest"),
+        "of no format": b'{"password": "the secret"}',
+        "of a format that is no text": b'{"format": ["dataflux-manifest/1"], "password": "the secret"}',
+        "a list": b'[{"format": "dataflux-manifest/1"}, "the secret"]',
+        "no JSON": b'{"format": "dataflux-manifest/1", the secret',
+        "no UTF-8": b'{"format": "dataflux-manifest/1\xff", "password": "the secret"}',
+        "too deep": b'{"format": ' + b"[" * 1_000_000,
+        "nothing": b"",
+    }
+    uris = unshowable(tmp_path)
+    for number, (what, content) in enumerate(others.items()):
+        (tmp_path / f"{number}.json").write_bytes(content)
+        uris[what] = (tmp_path / f"{number}.json").as_uri()
+    for what, uri in uris.items():
+        push(listed, "list", {"uri": uri}, document)
+        answer = visit(document, **report_fields(listed))
+        assert answer.status_code == 404, what
+        assert f"This {document} cannot be shown here" in answer.text, what
+        assert "the secret" not in answer.text, what
+
+
 @pytest.mark.parametrize("value", ["gs://data/x", 7, [], {}, {"uri": 7}, {"uri": ""}, {"uri": None}, None], ids=repr)
 def test_an_xcom_of_another_form_is_no_report(visit: Callable[..., Any], listed: FinishedRun, value: Any) -> None:
     push(listed, "list", value)
@@ -276,7 +333,8 @@ def test_what_cannot_be_is_not_understood(visit: Callable[..., Any], params: dic
 def test_nothing_can_be_changed(visit: Callable[..., Any]) -> None:
     for method in ("POST", "PUT", "PATCH", "DELETE"):
         assert visit("", method=method).status_code == 405
-        assert visit("report", method=method).status_code == 405
+        for document in DOCUMENTS:
+            assert visit(document, method=method).status_code == 405
 
 
 def test_a_filter_is_text_and_not_a_pattern(visit: Callable[..., Any], listed: FinishedRun) -> None:

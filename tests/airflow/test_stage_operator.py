@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from dag_runs import failure, run_dag
+from dag_runs import AIRFLOW_3, failure, run_dag
 
 from airflow_dataflux.core.config import RunIdentity
 from airflow_dataflux.core.gcs.store import ObjectVersion
@@ -82,6 +82,11 @@ def test_an_inline_manifest_goes_from_task_to_task_through_xcom(bucket, tmp_path
     assert tree(tmp_path / "staged") == OBJECTS | odd
 
 
+def place_of(path: Path) -> str:
+    """Return how a link names a file at the destination: 3.x is told the path as it is."""
+    return str(path) if AIRFLOW_3 else path.as_uri()
+
+
 def test_mapped_shards_fill_one_directory_together(bucket, tmp_path: Path) -> None:
     conf = {
         "bucket": "data",
@@ -98,9 +103,10 @@ def test_mapped_shards_fill_one_directory_together(bucket, tmp_path: Path) -> No
     assert label.startswith("shard 2 of 4: ")
     assert label.endswith("KiB")
     for index in range(4):
+        path = tmp_path / "staged" / ".dataflux" / f"receipt-{index:05}-of-00004.json"
         address = run.xcom("stage", "_link_ReceiptLink", map_index=index)
-        receipt = json.loads(Path(address.removeprefix("file://")).read_bytes())
-        assert receipt["object_count"] == summaries[index]["object_count"]
+        assert address == run.file_link("receipt", place_of(path), "stage", index)
+        assert json.loads(path.read_bytes())["object_count"] == summaries[index]["object_count"]
 
 
 def test_an_empty_listing_skips_what_is_mapped_over_it(bucket, tmp_path: Path) -> None:
@@ -115,8 +121,11 @@ def test_the_links_lead_to_the_bucket_the_manifest_and_the_receipt(bucket, manif
     assert run.xcom("stage", "_link_BucketLink") == (
         "https://console.cloud.google.com/storage/browser/data;tab=objects"
     )
-    assert run.xcom("stage", "_link_ManifestLink") == f"{manifest['uri']}/manifest.json"
-    assert run.xcom("stage", "_link_ReceiptLink") == f"{destination.as_uri()}/.dataflux/receipt.json"
+    assert run.xcom("stage", "_link_ManifestLink") == run.file_link(
+        "manifest", f"{manifest['uri']}/manifest.json", "stage"
+    )
+    receipt = place_of(destination / ".dataflux/receipt.json")
+    assert run.xcom("stage", "_link_ReceiptLink") == run.file_link("receipt", receipt, "stage")
     assert (destination / ".dataflux/receipt.json").is_file()
 
 
@@ -133,7 +142,7 @@ def test_the_report_is_linked_and_described_in_xcom(bucket, manifest: dict, tmp_
         "seconds": summary["seconds"],
         "finished_at": report["finished_at"],
     }
-    assert run.xcom("stage", "_link_ReportLink") == report["uri"]
+    assert run.xcom("stage", "_link_ReportLink") == run.file_link("report", report["uri"], "stage")
     assert summary["fingerprint"] in (destination / ".dataflux/report.html").read_text(encoding="utf-8")
     # Nothing to do: the report of the run that fetched the files is still the one to look at.
     again = run_dag("stage_only", {"manifest": manifest, "destination": str(destination)})

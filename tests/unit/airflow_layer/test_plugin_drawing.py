@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from airflow_dataflux.plugin.page import draw_list, draw_refusal, draw_unavailable, report_address, task_address
-from airflow_dataflux.plugin.work import Figures, Report, TaskKey, Work, figures_of, kind_of, report_of
+from airflow_dataflux.plugin.work import Figures, Place, TaskKey, Work, figures_of, kind_of, place_of
 
 HOSTILE = [
     "</title><script>alert(1)</script>",
@@ -50,7 +50,7 @@ def work(name: str) -> Work:
         started_at=datetime(2026, 1, 1, tzinfo=UTC),
         hostname=name,
         figures=Figures(object_count=1_000_000, total_bytes=10_240, seconds=61.5),
-        report=Report(uri=name, title=name),
+        report=Place(uri=name, title=name),
     )
 
 
@@ -60,7 +60,7 @@ def test_hostile_names_are_text_wherever_they_stand(name: str) -> None:
     assert one.report is not None
     pages = [
         draw_list([one], days=30, dag=name, state=name, number=1, more=True, nonce="n"),
-        draw_unavailable(one.key, one.report, name, name, "n"),
+        draw_unavailable("report", one.key, one.report, name, name, "n"),
         draw_refusal(name, name, "n"),
     ]
     for page in pages:
@@ -103,7 +103,7 @@ def test_a_page_says_what_is_not_known_by_leaving_it_out() -> None:
 
 @pytest.mark.parametrize("value", ["text", 7, None, [], [{}], {}, {"uri": 7}, {"uri": ""}], ids=repr)
 def test_what_has_another_form_is_no_report_and_has_no_figures(value: Any) -> None:
-    assert report_of(value) is None
+    assert place_of(value) is None
     assert kind_of(value) == ""
     assert figures_of(value) == Figures()
 
