@@ -337,14 +337,20 @@ class DatafluxHook(BaseHook):
         self, manifest: Manifest | Mapping[str, Any] | str | None, *, user_project: str | None = None
     ) -> Manifest | None:
         """Open an earlier manifest that need not exist: None if nothing was given or there is none yet."""
+        from airflow_dataflux.core.manifest import Manifest
+
+        if isinstance(manifest, Manifest):
+            return manifest
         if manifest is None or not _present(manifest):
             return None
         with Narrator(self.log.info).telling("preflight"):
             try:
-                return self.open_manifest(manifest, user_project=user_project)
+                found = self.open_manifest(manifest, user_project=user_project)
             except ManifestNotFoundError as error:
                 self.log.info("There is no earlier manifest yet to compare with or to start from: %s", error)
                 return None
+            self.log.info("An earlier manifest, %s, has %d objects", found.uri or "in XCom", len(found))
+            return found
 
     def _opened(self, manifest: Manifest | Mapping[str, Any] | str, store: Store) -> Manifest:
         from airflow_dataflux.core.manifest import Manifest
@@ -397,7 +403,7 @@ def _as_uri(place: str) -> str:
     return f"file://{place}" if place.startswith("/") else place
 
 
-def _present(manifest: Manifest | Mapping[str, Any] | str) -> bool:
+def _present(manifest: Mapping[str, Any] | str) -> bool:
     return not isinstance(manifest, str) or parameters.optional_text(manifest, "seed_manifest") is not None
 
 

@@ -147,9 +147,11 @@ class FastListOperator(DatafluxOperator):
             on_empty = checked_choice("on_empty", self.on_empty, get_args(OnEmpty))
             hook = self.open_hook()
             self._push_links(context)
-            before = self._earlier_fingerprint(hook, context)
+            # Read before the listing, which may replace the very manifest that seeds it.
+            seed = self._seed(hook)
+            before = self._earlier_fingerprint(hook, seed, context)
             self.lineage = Lineage(bucket=self.bucket, prefixes=self._prefixes())
-            manifest = self._list(hook, context)
+            manifest = self._list(hook, seed, context)
             self.lineage = Lineage.of(manifest, manifest.uri)
             changed = manifest.fingerprint != before
             if not len(manifest) and on_empty == "skip":
@@ -163,7 +165,7 @@ class FastListOperator(DatafluxOperator):
                 raise AirflowSkipException(f"Nothing changed since the earlier manifest ({before}).")
             return self._publish(context, manifest, division, changed=changed)
 
-    def _list(self, hook: DatafluxHook, context: Context) -> Manifest:
+    def _list(self, hook: DatafluxHook, seed: Manifest | None, context: Context) -> Manifest:
         return hook.fast_list(
             self.bucket,
             self.prefix,
@@ -175,7 +177,7 @@ class FastListOperator(DatafluxOperator):
             max_bytes=self.max_bytes,
             include_placeholders=self.include_placeholders,
             manifest_uri=self.manifest_uri,
-            seed_manifest=self.seed_manifest,
+            seed_manifest=seed,
             name_range=self.name_range,
             workers=self.workers,
             streams=self.streams,
@@ -189,22 +191,22 @@ class FastListOperator(DatafluxOperator):
 
         return parameters.prefixes(self.prefix)
 
-    def _earlier_fingerprint(self, hook: DatafluxHook, context: Context) -> str | None:
+    def _seed(self, hook: DatafluxHook) -> Manifest | None:
         if (
             checked_choice("on_unchanged", self.on_unchanged, get_args(OnUnchanged)) == "skip"
             and self.seed_manifest is None
         ):
             raise InvalidRequestError('on_unchanged="skip" compares with an earlier listing: give it as seed_manifest.')
-        # Read before the listing, which may replace the very manifest that seeds it.
-        earlier = self._earlier_manifest(hook)
+        return hook.find_manifest(self.seed_manifest, user_project=self.user_project)
+
+    def _earlier_fingerprint(self, hook: DatafluxHook, seed: Manifest | None, context: Context) -> str | None:
+        earlier = seed if self.seed_manifest is not None else self._replaced_manifest(hook)
         if earlier is None or _made_by_an_earlier_try(earlier, context):
             return None
         return earlier.fingerprint
 
-    def _earlier_manifest(self, hook: DatafluxHook) -> Manifest | None:
-        """Return what the listing is compared with: the seed; for asset events also the manifest to be replaced."""
-        if self.seed_manifest is not None:
-            return hook.find_manifest(self.seed_manifest, user_project=self.user_project)
+    def _replaced_manifest(self, hook: DatafluxHook) -> Manifest | None:
+        """Return what a listing without a seed is compared with, which only asset events ask for."""
         if not self.outlets:
             return None
         try:
