@@ -128,7 +128,8 @@ def test_a_listing_mapped_over_name_ranges_is_the_listing(gcs_server, tmp_path: 
     assert (starts[1][:9], starts[-1][:9]) == (ODD[-1][:9], ODD[0][:9]), "boundaries look like templates"
     assert seeded.xcom("join")["fingerprint"] == whole["fingerprint"]
     sizes = [seeded.xcom("list", map_index=index)["object_count"] for index in range(5)]
-    assert max(sizes) - min(sizes) <= 1000, "an earlier manifest divides evenly"
+    # A boundary is right to about 500 rows (Manifest.boundary_names), and two ranges have four of them.
+    assert max(sizes) - min(sizes) <= 2000, "an earlier manifest divides evenly"
 
 
 @pytest.mark.parametrize(
