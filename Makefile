@@ -15,7 +15,7 @@ TESTS ?= tests
 
 include tests/benchmarks/bench.mk
 
-.PHONY: help demo ui test test-celery docs pictures lint format clean airflow3 airflow2
+.PHONY: help demo ui test test-celery test-browser docs pictures lint format clean airflow3 airflow2
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -34,6 +34,10 @@ test: airflow3 airflow2 ## the whole suite, in random order, on Airflow 3.3 and 
 test-celery: ## the tests on CeleryExecutor with Redis and two workers, which `make test` leaves out
 	@$(PYTHON) .ci/environment.py $(AIRFLOW3) .ci/constraints-airflow3.txt dev celery
 	@$(RUN) -m pytest tests/celery
+
+test-browser: ## the tests of the UI in Chromium, on PostgreSQL, which `make test` leaves out (SHOTS=docs/images keeps pictures)
+	@$(PYTHON) .ci/environment.py $(AIRFLOW3) .ci/constraints-airflow3.txt dev browser
+	@DATAFLUX_SCREENSHOTS="$(SHOTS)" $(RUN) -m pytest tests/browser
 
 docs: airflow3 ## check the documentation: links, tables, reference, and every example by running it
 	@$(RUN) -m pytest tests/docs

@@ -1,0 +1,110 @@
+"""A real Airflow 3 on PostgreSQL, the embedded Cloud Storage, and Debian's Chromium, for the tests of the UI."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+from postgres import postgres
+
+from airflow_dataflux.testing import GCSServer
+from airflow_dataflux.testing.deployment import AirflowDeployment
+
+ROOT = Path(__file__).resolve().parents[2]
+DAG = "stage_training_data"
+OBJECTS = {f"images/{n:04}.jpg": bytes([n % 251]) * (1000 + n) for n in range(300)}
+
+PATIENCE_MS = 120_000
+"""How long one element may take on a machine that does much else; a good answer comes in a second."""
+
+FLAGS = (
+    # What keeps Chromium from calling its maker, and what a container without a screen needs.
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.browser)
+            item.add_marker(pytest.mark.timeout(1800))  # the first one starts the deployment and its run, too
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[GCSServer]:
+    with GCSServer() as running:
+        running.create_bucket("pictures")
+        running.put_many("pictures", OBJECTS)
+        yield running
+
+
+@pytest.fixture(scope="session")
+def data() -> Iterator[Path]:
+    """Where manifests and files go: pictures show it, so it has a short name."""
+    root = Path(tempfile.mkdtemp(prefix="training-", dir="/tmp"))
+    yield root
+    shutil.rmtree(root)
+
+
+@pytest.fixture(scope="session")
+def airflow(server: GCSServer, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowDeployment]:
+    root = tmp_path_factory.mktemp("ui")
+    with postgres() as database:
+        environment = {
+            **server.environment(),
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg2://{database}",
+            "STAGE_TRAINING_DATA_BUCKET": "pictures",
+            "STAGE_TRAINING_DATA_DESTINATION_ROOT": str(data / "staged"),
+            "STAGE_TRAINING_DATA_MANIFEST_ROOT": (data / "manifests").as_uri(),
+            "STAGE_TRAINING_DATA_SHARDS": "3",
+        }
+        with AirflowDeployment(root / "home", ROOT / "dags", environment=environment, parallelism=2) as deployment:
+            deployment.wait_for_dag(DAG)
+            yield deployment
+        assert deployment.processes() == []
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    program = shutil.which("chromium")
+    if program is None:
+        pytest.fail("These tests need Chromium. On Debian, as root: apt-get install chromium")
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=program, headless=True, args=list(FLAGS))
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="session")
+def opened(browser: Browser, airflow: AirflowDeployment) -> Iterator[Page]:
+    """A page of a browser that has logged in, as a person does."""
+    context = browser.new_context(viewport={"width": 1360, "height": 850}, base_url=airflow.url)
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE_MS)
+    page.goto("/")
+    page.locator("input[name=username]").fill(airflow.username)
+    page.locator("input[name=password]").fill(airflow.password)
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url(lambda address: "/auth/" not in address)
+    yield page
+    context.close()
+
+
+@pytest.fixture(scope="session")
+def photograph(opened: Page, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
+    """Return a function that keeps a picture of the page: in DATAFLUX_SCREENSHOTS, or with the test's files."""
+    named = os.environ.get("DATAFLUX_SCREENSHOTS")
+    directory = Path(named) if named else tmp_path_factory.mktemp("screenshots")
+    directory.mkdir(parents=True, exist_ok=True)
+
+    def take(name: str) -> None:
+        opened.screenshot(path=directory / f"{name}.png", animations="disabled")
+
+    return take
