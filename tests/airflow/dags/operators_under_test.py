@@ -84,20 +84,6 @@ with DAG("join_only", render_template_as_native_obj=True, **COMMON):
         task_id="join", manifests=conf("manifests"), manifest_uri=conf("manifest_uri"), shards=conf("shards")
     )
 
-with DAG("within_seconds", **COMMON):
-    briefly = {"execution_timeout": timedelta(seconds=5), "retries": 0}
-    lister = FastListOperator(
-        task_id="list", bucket=conf("bucket"), manifest_uri=conf("manifest_uri"), streams=2, **briefly
-    )
-    ComposeDownloadOperator(
-        task_id="stage",
-        manifest=conf("manifest"),
-        destination=conf("destination"),
-        strategy="compose",
-        trigger_rule="all_done",
-        **briefly,
-    )
-
 with DAG("sweep_only", **COMMON):
     SweepCompositesOperator(
         task_id="sweep",
