@@ -1,8 +1,8 @@
 """Ways in which a staging on a Celery worker may end before its time.
 
-Marked as failed in the UI, its task killed, its supervisor killed, its worker asked to go or told to go at once,
-its whole machine gone: nothing may keep running, no composite may stay once the task was tried again, and the files of
-the successful try must be whole.
+Marked as failed in the UI, its task killed, its supervisor killed, its worker asked to go, told to go, killed, its
+whole machine gone: nothing may keep running, no composite may stay once the task was tried again, and the files of the
+successful try must be whole.
 """
 
 from __future__ import annotations
@@ -117,6 +117,18 @@ def test_a_worker_that_is_told_to_go_at_once_leaves_nothing(
         worker.process.send_signal(signal.SIGQUIT)  # Celery's cold shutdown ends its tasks with SIGTERM
         wait_until(lambda: not airflow.processes_of(worker), "the end of all that the worker started")
         assert composites(server, BUCKET, try_number=1) == []  # the next try may be under way elsewhere
+        assert finished(airflow, staging, server, tmp_path, tries=2) != worker
+
+
+def test_a_staging_whose_worker_is_killed_ends_and_is_tried_again_elsewhere(
+    airflow: CeleryDeployment, server: GCSServer, staging: Staging, tmp_path: Path
+) -> None:
+    """The kernel kills the pool's processes with Celery's main process, which asked for that, and nobody else."""
+    first = engines(airflow)
+    with airflow.without_worker(staging.worker.name) as worker:
+        worker.process.kill()
+        wait_until(lambda: not set(first) & set(engines(airflow)), "the engines' end")
+        wait_until(lambda: staging.pid not in airflow.processes(), "the task's end")
         assert finished(airflow, staging, server, tmp_path, tries=2) != worker
 
 
