@@ -227,6 +227,38 @@ def test_objects_that_changed_since_the_listing_fail_the_first_try_by_name(
     assert "train/030.txt" in failure(run, "stage", airflow_log)
 
 
+def run_out_of_time(dag_id: str, conf: dict, log) -> None:
+    """Run a DAG whose task runs into its time-out, which is no Exception in 2.11 and ends `dag.test()` itself there."""
+    if AIRFLOW_3:
+        assert run_dag(dag_id, conf).state == "failed"
+    else:
+        from airflow.exceptions import AirflowTaskTimeout
+
+        with pytest.raises(AirflowTaskTimeout):
+            run_dag(dag_id, conf)
+    assert any("Timeout" in line for line in log())
+
+
+def test_a_listing_ends_at_its_time_out_and_leaves_nothing(bucket, tmp_path: Path, airflow_log) -> None:
+    bucket.create_bucket("large")
+    bucket.synthesize("large", count=100_000)
+    bucket.configure(latency_s={"list": 1.0})
+    conf = {"bucket": "large", "manifest_uri": (tmp_path / "large").as_uri()}
+    run_out_of_time("list_within_seconds", conf, airflow_log)
+    assert bucket.log("list"), "the listing was under way"
+    assert not (tmp_path / "large/manifest.json").exists()
+    assert list((tmp_path / "large").glob("*.parquet")) == []
+
+
+def test_a_staging_ends_at_its_time_out_and_leaves_nothing(bucket, manifest: dict, tmp_path: Path, airflow_log) -> None:
+    bucket.configure(bytes_per_s=300)
+    run_out_of_time(
+        "stage_within_seconds", {"manifest": manifest, "destination": str(tmp_path / "staged")}, airflow_log
+    )
+    assert bucket.log("compose"), "the staging was under way"
+    assert bucket.names("data") == sorted(OBJECTS)
+
+
 def test_a_sweep_deletes_leftovers_only_and_a_dry_run_deletes_nothing(bucket) -> None:
     names = CompositeNames(composite_prefix="dataflux-composed-objects/", identity=RunIdentity(dag="killed"))
     store = DatafluxHook().get_conn()

@@ -84,6 +84,21 @@ with DAG("join_only", render_template_as_native_obj=True, **COMMON):
         task_id="join", manifests=conf("manifests"), manifest_uri=conf("manifest_uri"), shards=conf("shards")
     )
 
+# Time enough for an engine to start on a busy machine; the tests' server sees to it that it never suffices.
+BRIEFLY = {"execution_timeout": timedelta(seconds=8), "retries": 0}
+
+with DAG("list_within_seconds", **COMMON):
+    FastListOperator(task_id="list", bucket=conf("bucket"), manifest_uri=conf("manifest_uri"), streams=2, **BRIEFLY)
+
+with DAG("stage_within_seconds", **COMMON):
+    ComposeDownloadOperator(
+        task_id="stage",
+        manifest=conf("manifest"),
+        destination=conf("destination"),
+        strategy="compose",
+        **BRIEFLY,
+    )
+
 with DAG("sweep_only", **COMMON):
     SweepCompositesOperator(
         task_id="sweep",
