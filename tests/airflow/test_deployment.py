@@ -8,9 +8,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +103,42 @@ def engines(airflow: AirflowDeployment) -> list[int]:
 def files(root: Path) -> list[Path]:
     """Return what is staged below a directory, without the receipts."""
     return [path for path in root.rglob("*") if path.is_file() and ".dataflux" not in path.parts]
+
+
+def xcom_sizes(airflow: AirflowDeployment, run_id: str) -> dict[str, int]:
+    """Return the bytes of every XCom row of a run in the metadata database, by task and key."""
+    with sqlite3.connect(f"file:{airflow.home / 'airflow.db'}?mode=ro", uri=True, timeout=60) as database:
+        rows = database.execute(
+            "SELECT task_id || '.' || key, LENGTH(CAST(value AS BLOB)) FROM xcom WHERE run_id = ?", (run_id,)
+        ).fetchall()
+    database.close()
+    assert rows
+    return dict(rows)
+
+
+KILL = "Server indicated the task shouldn't be running anymore"
+"""What the supervisor writes into a task's log when it delivers the kill: at its next heartbeat, up to 5 s after it was
+asked for, or later on a busy machine. The ten seconds that a task has to end count from there."""
+
+
+def ended_in_time(airflow: AirflowDeployment, dag_id: str, run_id: str, task_id: str) -> None:
+    """Wait until no engine is left, and check that this took no more than ten seconds from the kill."""
+    wait_until(lambda: not engines(airflow), "the engines' end", timeout_s=120)
+    ended = time.time()
+    path = f"/dags/{dag_id}/dagRuns/{run_id.replace('+', '%2B')}/taskInstances/{task_id}/logs/1?full_content=true"
+    delivered: list[float] = []
+
+    def told() -> bool:
+        events = airflow.request("GET", path)["content"]
+        delivered.extend(
+            datetime.fromisoformat(event["timestamp"].replace("Z", "+00:00")).timestamp()
+            for event in events
+            if isinstance(event, dict) and KILL in str(event.get("event"))
+        )
+        return bool(delivered)
+
+    wait_until(told, "the supervisor's word on the kill")
+    assert ended - min(delivered) <= 10
 
 
 def wait_until(reached: Any, what: str, timeout_s: float = 60.0) -> float:
@@ -218,14 +256,52 @@ def test_a_backfill_gives_each_interval_its_objects_and_a_second_one_downloads_n
     assert not {"read", "compose"} & asked
 
 
-def test_a_large_listing_runs_in_an_engine_with_worker_processes(airflow: AirflowDeployment, tmp_path: Path) -> None:
-    uri = (tmp_path / "manifest").as_uri()
-    run_id, state = finished(airflow, "list_only", {"bucket": "large", "manifest_uri": uri, "workers": "2"})
+def test_every_pattern_succeeds(airflow: AirflowDeployment, tmp_path: Path) -> None:
+    pictures = {"bucket": "pictures", "prefix": "images/"}
+    conf: dict[str, dict[str, Any]] = {
+        "one_worker": {**pictures, "root": str(tmp_path / "one")},
+        "pinned_to_a_queue": {**pictures, "manifest_uri": "gs://manifests/q", "destination": str(tmp_path / "q")},
+        "stage_and_train": {**pictures, "manifest_uri": "gs://manifests/t", "scratch": str(tmp_path / "t")},
+        "list_by_ranges": {"bucket": "medium", "manifest_root": "gs://manifests/ranges", "ranges": 5},
+    }
+    runs = {dag_id: airflow.trigger(dag_id, each) for dag_id, each in conf.items()}
+    states = {dag_id: airflow.wait(dag_id, run_id) for dag_id, run_id in runs.items()}
+    assert states == dict.fromkeys(conf, "success")
+    assert all(tree(tmp_path / place) == OBJECTS for place in ("one/files", "q", "t"))
+    assert airflow.xcom("one_worker", runs["one_worker"], "measure")["files"] == {".jpg": 300}
+    trained = airflow.xcom("pinned_to_a_queue", runs["pinned_to_a_queue"], "train")
+    same = airflow.xcom("stage_and_train", runs["stage_and_train"], "stage_and_train")
+    assert trained["bytes"] == same["bytes"] == sum(map(len, OBJECTS.values()))
+    assert trained["mean"] == pytest.approx(same["mean"])
+    joined = airflow.xcom("list_by_ranges", runs["list_by_ranges"], "join")
+    assert joined["object_count"] == 100_000
+
+
+def test_sixty_four_shards_are_staged_into_one_tree(airflow: AirflowDeployment, tmp_path: Path) -> None:
+    conf = {
+        "bucket": "pictures",
+        "manifest_uri": (tmp_path / "manifest").as_uri(),
+        "shards": 64,
+        "destination": str(tmp_path / "staged"),
+    }
+    run_id = airflow.trigger("shards_then_stage", conf)
+    assert airflow.wait("shards_then_stage", run_id, timeout_s=1500) == "success"
+    assert tree(tmp_path / "staged") == OBJECTS
+    labels = {ti["rendered_map_index"] for ti in airflow.task_instances("shards_then_stage", run_id)}
+    assert {f"shard {n} of 64" for n in range(1, 65)} == {label.partition(":")[0] for label in labels if label}
+
+
+def test_a_large_listing_runs_in_an_engine_with_worker_processes(airflow: AirflowDeployment) -> None:
+    conf = {"bucket": "large", "manifest_uri": "gs://manifests/large/2026-01-01", "workers": "2", "shards": "16"}
+    run_id, state = finished(airflow, "list_only", conf)
     assert state == "success", airflow.logs("list_only", run_id, "list")
-    reference = airflow.xcom("list_only", run_id, "list")
+    assert len(airflow.xcom("list_only", run_id, "list")) == 16
+    reference = airflow.xcom("list_only", run_id, "list", "manifest")
     assert reference["object_count"] == 1_000_000
     assert reference["stats"]["workers"] == 2  # processes under an engine; 0 without one
-    assert len(json.dumps(reference)) < 4096
+    sizes = xcom_sizes(airflow, run_id)
+    assert max(sizes.values()) <= 4096, sizes
+    assert "list.return_value" in sizes, "all shards are one row"
     assert engines(airflow) == []
 
 
@@ -290,8 +366,8 @@ def test_a_listing_marked_as_failed_leaves_no_process(
 ) -> None:
     run_id, _ = slow_listing(airflow, server, tmp_path)
     airflow.set_task_state("list_only", run_id, "list", "failed")
-    assert wait_until(lambda: not engines(airflow), "the engines' end") < 15
-    assert airflow.wait("list_only", run_id) == "failed"  # it was marked so: the task itself is still ending
+    ended_in_time(airflow, "list_only", run_id, "list")
+    assert airflow.wait("list_only", run_id) == "failed"  # it was marked so: the task itself may still be ending
     wait_until(
         lambda: "CancelledError: Stopped before the end" in airflow.logs("list_only", run_id, "list"),
         "the task's own word on why it ended",
@@ -305,7 +381,7 @@ def test_a_staging_marked_as_failed_leaves_no_process_and_no_composite(
     run_id = slow_staging(airflow, server, tmp_path)
     assert engines(airflow)
     airflow.set_task_state("stage_only", run_id, "stage", "failed")
-    assert wait_until(lambda: not engines(airflow), "the engines' end") < 15
+    ended_in_time(airflow, "stage_only", run_id, "stage")
     wait_until(lambda: not server.names("medium", "dataflux-composed-objects/"), "the composites' end", 10)
     assert airflow.wait("stage_only", run_id) == "failed"
 
