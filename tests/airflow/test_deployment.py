@@ -31,6 +31,8 @@ pytestmark = [
 ]
 
 OBJECTS = {f"images/{n:04}.jpg": bytes([n % 251]) * (1000 + n) for n in range(300)}
+PARTITIONS = {f"2026-01-{day:02}": {f"day=2026-01-{day:02}/{n}.csv" for n in range(day)} for day in (1, 2, 3, 4)}
+"""What a bucket that is laid out by day holds: the last day is one that nobody asks for."""
 ENGINE = b"airflow_dataflux.core.runtime.engine"
 
 
@@ -47,6 +49,8 @@ def server() -> Iterator[GCSServer]:
         running.create_bucket("history")  # synthetic objects were changed every 7,919 s from 2024-01-01 on
         running.synthesize("history", count=300, size=6000)
         running.create_bucket("manifests")
+        running.create_bucket("partitioned")
+        running.put_many("partitioned", {name: b"rows" for names in PARTITIONS.values() for name in names})
         yield running
 
 
@@ -66,6 +70,7 @@ def airflow(
         "DAILY_INCREMENT_DESTINATION_ROOT": str(root / "increments"),
         "DAILY_INCREMENT_MANIFEST_ROOT": "gs://manifests/increments",
         "DAILY_INCREMENT_STRATEGY": "compose",
+        "PARTITIONS_ROOT": str(root / "partitions"),
     }
     deployment = AirflowDeployment(root / "home", dags_folder, environment=environment)
     with deployment:
@@ -205,6 +210,20 @@ def test_the_schedule_runs_the_example_without_a_form(airflow: AirflowDeployment
     summary = airflow.xcom("stage_training_data", run["dag_run_id"], "verify")
     assert summary["destination"].endswith(run["logical_date"][:10])
     assert tree(Path(summary["destination"])) == OBJECTS
+
+
+def test_a_schedule_catches_up_on_a_partitioned_bucket(airflow: AirflowDeployment) -> None:
+    airflow.wait_for_dag("partitions_caught_up")
+    airflow.unpause("partitions_caught_up")
+
+    def over() -> bool:
+        states = [run["state"] for run in airflow.dag_runs("partitions_caught_up")]
+        return len(states) == 3 and set(states) <= {"success", "failed"}
+
+    wait_until(over, "the end of three runs", timeout_s=300)
+    root = airflow.home.parent / "partitions"
+    found = {day.name: {file.relative_to(day).as_posix() for file in files(day)} for day in root.iterdir()}
+    assert found == {day: names for day, names in PARTITIONS.items() if day <= "2026-01-03"}
 
 
 def increments(airflow: AirflowDeployment) -> list[dict[str, Any]]:
