@@ -1,8 +1,8 @@
 """Arrow columns from the values of one page, by one call a column.
 
-`pyarrow.array` is avoided on the usual path: for numbers it is slower than the two buffers behind a column, and its
-first call imports pandas where that is installed, which costs every listing process a third of a second and tens of
-megabytes. Columns whose values are all the same, or absent, are made once and shared: Arrow data is immutable.
+`pyarrow.array` is avoided on the usual path: for numbers it is slower than the two buffers behind a column, and it
+imports pandas (`core/arrowvalues.py`). Columns whose values are all the same, or absent, are made once and shared:
+Arrow data is immutable.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from airflow_dataflux.core.arrowvalues import from_buffers
 from airflow_dataflux.core.model import ROW_SCHEMA
 
 _TEXT = pa.string()
@@ -32,7 +33,7 @@ _AT_LINE_ENDS = pc.SplitPatternOptions("\n")
 def integer_column(values: Sequence[int]) -> pa.Array:
     """Return 64-bit integers. Raises ValueError for larger ones."""
     try:
-        return _from_buffers(pa.int64(), len(values), array.array("q", values))
+        return from_buffers(pa.int64(), len(values), array.array("q", values))
     except OverflowError as error:
         raise ValueError("a number in the page has more than 64 bits") from error
 
@@ -41,7 +42,7 @@ def name_column(values: Sequence[str]) -> pa.Array:
     """Return texts that may all differ. Raises UnicodeEncodeError (a ValueError) for half a surrogate pair."""
     # Joined in Python, split by Arrow: no call a value. Names hold no line ends; were there one, the counts differ.
     joined = "\n".join(values).encode()
-    whole = _from_buffers(_TEXT, 1, array.array("i", (0, len(joined))), joined)
+    whole = from_buffers(_TEXT, 1, array.array("i", (0, len(joined))), joined)
     column = _SPLIT.call([whole], _AT_LINE_ENDS, memory_pool=_POOL).values
     return column if len(column) == len(values) else pa.array(values, _TEXT)
 
@@ -74,7 +75,7 @@ def crc32c_column(values: Sequence[str | None]) -> pa.Array:
         joined = "".join(values)  # type: ignore[arg-type]  # a None raises TypeError
     except TypeError:
         return _crc32c_column_with_gaps(values)
-    return _from_buffers(_CRC32C, len(values), array.array("I", _crc32cs(joined, len(values))))
+    return from_buffers(_CRC32C, len(values), array.array("I", _crc32cs(joined, len(values))))
 
 
 def _crc32cs(joined: str, count: int) -> tuple[int, ...]:
@@ -111,8 +112,4 @@ def _same_texts(value: str | None, count: int) -> pa.Array:
         return pa.nulls(count, _TEXT)
     data = value.encode()
     ends = array.array("i", (len(data) * number for number in range(count + 1)))
-    return _from_buffers(_TEXT, count, ends, data * count)
-
-
-def _from_buffers(kind: pa.DataType, count: int, *buffers: array.array[int] | bytes) -> pa.Array:
-    return pa.Array.from_buffers(kind, count, [None, *(pa.py_buffer(buffer) for buffer in buffers)])
+    return from_buffers(_TEXT, count, ends, data * count)

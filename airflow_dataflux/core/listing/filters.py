@@ -8,17 +8,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from airflow_dataflux.core.arrowvalues import column, number
 from airflow_dataflux.core.config import Filters
+from airflow_dataflux.core.model import ROW_SCHEMA
 
 _POOL = pa.system_memory_pool()
 """Arrow's own allocator keeps some MB for every thread that ever used it; every listing passes here."""
 
-_ZERO = pa.Array.from_buffers(pa.int64(), 1, [None, pa.py_buffer(bytes(8))])[0]
-"""Made of a Python number, it would import pandas where that is installed: half a second in each process."""
+_ZERO = number(0, pa.int64())
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _Mask = Callable[[pa.RecordBatch], pa.Array]
 
@@ -50,27 +54,25 @@ class RowFilter:
 def _masks(filters: Filters) -> list[tuple[str, _Mask]]:
     masks: list[tuple[str, _Mask]] = []
     if filters.storage_classes is not None:
-        classes = pa.array(sorted(filters.storage_classes), pa.string())
+        classes = column(sorted(filters.storage_classes), pa.string())
         masks.append(("storage_classes", lambda rows: pc.is_in(rows.column("storage_class"), value_set=classes)))
-    for name, column, bound, compare in (
+    for name, of, bound, compare in (
         ("updated_after", "updated", filters.updated_after, pc.greater_equal),
         ("updated_before", "updated", filters.updated_before, pc.less),
         ("min_bytes", "size", filters.min_bytes, pc.greater_equal),
         ("max_bytes", "size", filters.max_bytes, pc.less_equal),
     ):
         if bound is not None:
-            masks.append((name, _comparison(column, bound, compare)))
+            masks.append((name, _comparison(of, bound, compare)))
     if not filters.include_placeholders:
         masks.append(("include_placeholders", _not_placeholder))
     return masks
 
 
-def _comparison(column: str, bound: object, compare: Callable[[pa.Array, pa.Scalar], pa.Array]) -> _Mask:
-    def mask(rows: pa.RecordBatch) -> pa.Array:
-        values = rows.column(column)
-        return compare(values, pa.scalar(bound, values.type))
-
-    return mask
+def _comparison(name: str, bound: int | datetime, compare: Callable[[pa.Array, pa.Scalar], pa.Array]) -> _Mask:
+    value = bound if isinstance(bound, int) else (bound - _EPOCH) // timedelta(microseconds=1)
+    scalar = number(value, ROW_SCHEMA.field(name).type)
+    return lambda rows: compare(rows.column(name), scalar)
 
 
 def _not_placeholder(rows: pa.RecordBatch) -> pa.Array:

@@ -20,7 +20,7 @@ from airflow_dataflux.core.model import ROW_SCHEMA, Row
 if TYPE_CHECKING:
     from airflow_dataflux.core.manifest.manifest import Manifest
 
-_NO_ROWS = pa.record_batch([pa.array([], field.type) for field in ROW_SCHEMA], schema=ROW_SCHEMA)
+_NO_ROWS = pa.record_batch([pa.nulls(0, field.type) for field in ROW_SCHEMA], schema=ROW_SCHEMA)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

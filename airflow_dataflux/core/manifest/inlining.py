@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
+from airflow_dataflux.core.arrowvalues import column
 from airflow_dataflux.core.errors import InvalidRequestError, ManifestError, ManifestTooLargeError
 from airflow_dataflux.core.manifest.fingerprint import Digest
 from airflow_dataflux.core.manifest.index import Index
@@ -46,10 +47,7 @@ def decode_objects(objects: Sequence[Sequence[Any]]) -> pa.RecordBatch:
     """Undo encode_objects. Raises InvalidRequestError for anything else."""
     try:
         columns = list(zip(*objects, strict=True)) or [()] * len(OBJECT_COLUMNS)
-        arrays = [
-            pa.array(values, pa.int64()).cast(field.type) if field.name == "updated" else pa.array(values, field.type)
-            for field, values in zip(ROW_SCHEMA, columns, strict=True)
-        ]
+        arrays = [column(values, field.type) for field, values in zip(ROW_SCHEMA, columns, strict=True)]
         rows = pa.record_batch(arrays, schema=ROW_SCHEMA)
         rows.validate(full=True)
         check_rows(rows, None)
@@ -147,4 +145,4 @@ def collect(batches: Iterable[pa.RecordBatch]) -> pa.RecordBatch:
 
 
 def _empty_columns() -> list[pa.Array]:
-    return [pa.array([], field.type) for field in ROW_SCHEMA]
+    return [pa.nulls(0, field.type) for field in ROW_SCHEMA]

@@ -11,6 +11,10 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from airflow_dataflux.core.arrowvalues import number, tally
+
+_HALF, _ONE = number(0.5, pa.float64()), number(1, pa.float64())
+
 _GROUP_ROWS = 8192
 """Rows that wait to be counted together."""
 
@@ -61,20 +65,12 @@ class Census:
         import pyarrow.compute as pc  # here, because a process that counts nothing should not load it
 
         # The logarithm of 0 is minus infinity, which the cast would turn into anything: half a byte is its stand-in.
-        logarithms = pc.log2(pc.max_element_wise(pc.cast(sizes, pa.float64(), safe=False), 0.5))
-        digits = pc.cast(pc.add(logarithms, 1.0), pa.int8(), safe=False)
+        logarithms = pc.log2(pc.max_element_wise(pc.cast(sizes, pa.float64(), safe=False), _HALF))
+        digits = pc.cast(pc.add(logarithms, _ONE), pa.int8(), safe=False)
         for pair in pc.value_counts(digits).to_pylist():
             self.sizes[pair["values"]] += pair["counts"]
 
     def _count_classes(self, classes: pa.Array, sizes: pa.Array) -> None:
-        import pyarrow.compute as pc
-
-        first = classes[0].as_py()
-        if pc.equal(classes, first).true_count == len(classes):
-            self.classes[first] += len(classes)
-            self.bytes_by_class[first] += pc.sum(sizes).as_py()
-            return
-        for pair in pc.value_counts(classes).to_pylist():
-            name = pair["values"]
-            self.classes[name] += pair["counts"]
-            self.bytes_by_class[name] += pc.sum(sizes.filter(pc.equal(classes, name))).as_py()
+        for name, (count, total_bytes) in tally(classes, sizes).items():
+            self.classes[name] += count
+            self.bytes_by_class[name] += total_bytes

@@ -156,9 +156,10 @@ class NameCheck:
             return None
         limit = min(self.traits.name_max_bytes, self.traits.path_max_bytes - len(os.fsencode(self.destination)) - 2)
         paths = pc.utf8_slice_codeunits(names, len(self.strip_prefix)) if self.strip_prefix else names
-        found = pc.or_(
-            pc.match_substring_regex(paths, _SUSPECT, ignore_case=True), pc.greater(pc.binary_length(paths), limit)
-        )
+        # Not `pc.greater(…, limit)`: a Python number that becomes a scalar makes Arrow import pandas.
+        if len(paths) and pc.max(pc.binary_length(paths)).as_py() > limit:
+            return None
+        found = pc.match_substring_regex(paths, _SUSPECT, ignore_case=True)
         if self.strip_prefix:
             found = pc.or_(found, pc.invert(pc.starts_with(names, self.strip_prefix)))
         return frozenset(pc.indices_nonzero(found).to_pylist())

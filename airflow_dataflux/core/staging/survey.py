@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from airflow_dataflux.core.arrowvalues import from_buffers, number, tally
 from airflow_dataflux.core.gcs.store import ObjectVersion
 from airflow_dataflux.core.manifest import Manifest
 from airflow_dataflux.core.staging.choice import SizeHistogram
@@ -32,6 +33,8 @@ from airflow_dataflux.core.staging.reuse import (
     Wanted,
     still_right,
 )
+
+_TO_FETCH = number(0, pa.uint8())
 
 
 class ObjectStates:
@@ -50,15 +53,14 @@ class ObjectStates:
 
     def wanted(self, first: int, count: int) -> pa.Array:
         """Return a boolean for each of `count` objects: it is to be fetched."""
-        statuses = pa.Array.from_buffers(pa.uint8(), count, [None, pa.py_buffer(self.status[first : first + count])])
-        return pc.equal(statuses, 0)
+        return pc.equal(from_buffers(pa.uint8(), count, self.status[first : first + count]), _TO_FETCH)
 
     def columns(self, first: int, count: int) -> tuple[pa.Array, pa.Array, pa.Array]:
         """Return status, mtime_ns and inode of `count` objects as Arrow arrays."""
         return (
-            pa.array(self.status[first : first + count], pa.uint8()),
-            pa.array(self.mtime_ns[first : first + count], pa.int64()),
-            pa.array(self.inode[first : first + count], pa.uint64()),
+            from_buffers(pa.uint8(), count, self.status[first : first + count]),
+            from_buffers(pa.int64(), count, self.mtime_ns[first : first + count]),
+            from_buffers(pa.uint64(), count, self.inode[first : first + count]),
         )
 
 
@@ -95,21 +97,18 @@ class Survey:
         if rows.num_rows == 0:
             return
         sizes = rows["size"]
-        blocks = pc.divide(pc.add(sizes, self.needed.block_bytes - 1), self.needed.block_bytes)
+        block, last = number(self.needed.block_bytes, sizes.type), number(self.needed.block_bytes - 1, sizes.type)
+        blocks = pc.divide(pc.add(sizes, last), block)
         self.needed.bytes += pc.sum(blocks).as_py() * self.needed.block_bytes
         self.needed.files += rows.num_rows
         self.fetch_count += rows.num_rows
         self.fetch_bytes += pc.sum(sizes).as_py()
         self.sizes.add(sizes.to_pylist())
-        grouped = pa.Table.from_batches([rows]).group_by("storage_class").aggregate([("size", "sum")])
-        for storage_class, size in zip(
-            grouped["storage_class"].to_pylist(), grouped["size_sum"].to_pylist(), strict=True
-        ):
-            self.bytes_by_class[storage_class] += size
+        for storage_class, (_, total_bytes) in tally(rows["storage_class"], sizes).items():
+            self.bytes_by_class[storage_class] += total_bytes
         if self.sample is None:
-            first = rows.slice(0, 1).to_pylist()[0]
-            self.sample = ObjectVersion(name=first["name"], generation=first["generation"])
-            self.sample_class = first["storage_class"]
+            self.sample = ObjectVersion(name=rows["name"][0].as_py(), generation=rows["generation"][0].as_py())
+            self.sample_class = rows["storage_class"][0].as_py()
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,7 +112,7 @@ def test_a_listing_imports_neither_pandas_nor_google_libraries(server: GCSServer
         "from airflow_dataflux.core.config import ListRequest, StoreConfig\n"
         "from airflow_dataflux.core.listing import list_objects\n"
         "from airflow_dataflux.core.runtime.tokens import AnonymousTokens\n"
-        f"request = ListRequest(bucket='many-uuid', manifest_uri={str(tmp_path)!r}, streams=8)\n"
+        f"request = ListRequest(bucket='many-uuid', manifest_uri={str(tmp_path)!r}, streams=8, report=True)\n"
         f"store = StoreConfig(endpoint={server.endpoint!r})\n"
         "list_objects(request, store_config=store, tokens=AnonymousTokens(), isolated=False)\n"
         "print(sorted({'pandas', 'google.auth', 'google.cloud.storage', 'requests'} & sys.modules.keys()))\n"
