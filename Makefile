@@ -12,6 +12,8 @@ AIRFLOW3 := .venv
 AIRFLOW2 := .venv-airflow2
 RUN := $(CURDIR)/$(AIRFLOW3)/bin/python
 TESTS ?= tests
+# Files of tests that run at the same time: much of the suite waits for Airflow, which has its own home in each process.
+JOBS ?= 2
 
 include tests/benchmarks/bench.mk
 
@@ -27,9 +29,9 @@ demo: airflow3 ## list and stage this environment's own packages on a real Airfl
 ui: airflow3 ## the demo's deployment, left running for a browser until Ctrl-C
 	@$(RUN) tests/demo ui
 
-test: airflow3 airflow2 ## the whole suite, in random order, on Airflow 3.3 and 2.11 (TESTS=tests/unit for a part)
+test: airflow3 airflow2 ## the whole suite, in random order, on Airflow 3.3 and 2.11 (TESTS=tests/unit for a part, JOBS=1 one by one)
 	@echo "Running $(TESTS) on Airflow 3.3; tests marked for Airflow 2.11 run in $(AIRFLOW2)"
-	@AIRFLOW_DATAFLUX_AIRFLOW2_PYTHON=$(CURDIR)/$(AIRFLOW2)/bin/python $(RUN) -m pytest $(TESTS)
+	@AIRFLOW_DATAFLUX_AIRFLOW2_PYTHON=$(CURDIR)/$(AIRFLOW2)/bin/python $(RUN) -m pytest --numprocesses $(JOBS) --dist loadfile $(TESTS)
 
 test-celery: ## the tests on CeleryExecutor with Redis and two workers, which `make test` leaves out
 	@$(PYTHON) .ci/environment.py $(AIRFLOW3) .ci/constraints-airflow3.txt dev celery

@@ -29,7 +29,7 @@ def airflow2_python() -> str | None:
 def test_the_airflow_layer_passes_its_tests_on_airflow_2(tmp_path: Path) -> None:
     python = airflow2_python()
     assert python is not None
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW_", "PYTEST_"))}
     done = subprocess.run(
         [
             *(python, "-W", "ignore", "-m", "pytest", "tests/airflow", "tests/unit/airflow_layer", "-q", "--tb=short"),
