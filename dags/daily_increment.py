@@ -48,7 +48,7 @@ with DAG(
         ),
         "prefix": Param(
             deployed("PREFIX", ""),
-            type="string",
+            type=["string", "null"],
             examples=["images/train/", "events/"],
             title="Prefix",
             description="Only objects whose names begin so. Empty: the whole bucket.",
@@ -80,7 +80,7 @@ with DAG(
     listing = FastListOperator(
         task_id="list",
         bucket="{{ params.bucket }}",
-        prefix="{{ params.prefix }}",
+        prefix="{{ params.prefix or '' }}",
         updated_after="{{ data_interval_start }}",
         updated_before="{{ data_interval_end }}",
         manifest_uri="{{ params.manifest_root }}/" + DAY,

@@ -38,7 +38,7 @@ with DAG(
         ),
         "prefix": Param(
             "",
-            type="string",
+            type=["string", "null"],
             examples=["images/train/", "2026/"],
             title="Prefix",
             description="Only objects whose names begin so. Empty: the whole bucket.",
@@ -72,14 +72,14 @@ with DAG(
     ranges = NameRangesOperator(
         task_id="divide",
         bucket="{{ params.bucket }}",
-        prefix="{{ params.prefix }}",
+        prefix="{{ params.prefix or '' }}",
         ranges="{{ params.ranges }}",
         seed_manifest="{{ params.seed_manifest }}",
     )
     listings = FastListOperator.partial(
         task_id="list",
         bucket="{{ params.bucket }}",
-        prefix="{{ params.prefix }}",
+        prefix="{{ params.prefix or '' }}",
         manifest_uri=RUN + "/ranges/{{ ti.map_index }}",
         map_index_template="from {{ task.name_range['start'][:80] or 'the first name' }}",
     ).expand(name_range=ranges.output)

@@ -52,7 +52,7 @@ with DAG(
         ),
         "prefix": Param(
             "",
-            type="string",
+            type=["string", "null"],
             examples=["images/train/", "2026/"],
             title="Prefix",
             description="Only objects whose names begin so. Empty: the whole bucket.",
@@ -70,7 +70,7 @@ with DAG(
     listing = FastListOperator(
         task_id="list",
         bucket="{{ params.bucket }}",
-        prefix="{{ params.prefix }}",
+        prefix="{{ params.prefix or '' }}",
         manifest_uri=MANIFEST,
         seed_manifest=MANIFEST,  # what the last run listed tells this one where to begin
     )

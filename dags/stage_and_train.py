@@ -56,7 +56,7 @@ with DAG(
         ),
         "prefix": Param(
             "",
-            type="string",
+            type=["string", "null"],
             examples=["images/train/", "2026/"],
             title="Prefix",
             description="Only objects whose names begin so. Empty: the whole bucket.",
@@ -88,7 +88,7 @@ with DAG(
     listing = FastListOperator(
         task_id="list",
         bucket="{{ params.bucket }}",
-        prefix="{{ params.prefix }}",
+        prefix="{{ params.prefix or '' }}",
         manifest_uri="{{ params.manifest_uri }}",
         seed_manifest="{{ params.manifest_uri }}",
         on_empty="fail",  # a training without data is a mistake

@@ -78,7 +78,7 @@ with DAG(
         ),
         "prefix": Param(
             deployed("PREFIX", ""),
-            type="string",
+            type=["string", "null"],
             examples=["images/train/", "2026/"],
             title="Prefix",
             description="Only objects whose names begin so, such as images/train/. Empty: the whole bucket.",
@@ -125,7 +125,7 @@ with DAG(
     listing = FastListOperator(
         task_id="list",
         bucket="{{ params.bucket }}",
-        prefix="{{ params.prefix }}",
+        prefix="{{ params.prefix or '' }}",
         manifest_uri=MANIFEST,
         seed_manifest=MANIFEST,  # where this day was listed before, its names start the next listing
         shards="{{ params.shards }}",
