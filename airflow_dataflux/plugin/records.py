@@ -1,6 +1,6 @@
 """Recent listings and stagings of the deployment, from Airflow's database. Reads only.
 
-Assumptions: the tables are large, so every query begins with the runs of the last days (an index of Airflow's) and is
+Assumptions: the tables are large, so every query begins with the runs of the last days (indexes of Airflow's) and is
 cut to one page; XComs may hold anything, and may be kept outside the database, where only a reference is found.
 """
 
@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from airflow.models.backfill import Backfill, BackfillDagRun
 from airflow.models.dagrun import DagRun
 from airflow.models.renderedtifields import RenderedTaskInstanceFields
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
-from sqlalchemy import String, and_, cast, exists, func, or_, select, tuple_
+from sqlalchemy import String, and_, cast, exists, func, or_, select, tuple_, union
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.selectable import Subquery
 
 from airflow_dataflux.links.pages import Document, document_key
 from airflow_dataflux.plugin.work import (
@@ -46,7 +48,7 @@ class Selection:
     """Which work to show.
 
     Attributes:
-        days: only of runs that were due in so many days.
+        days: only of runs that were due in so many days, or that a backfill of so many days asked for.
         dag: part of the DAG's name; empty for all.
         state: Airflow's; empty for all.
         page: from 0.
@@ -102,11 +104,12 @@ def _statement(selection: Selection, dag_ids: Iterable[str]) -> Any:
             XComModel.map_index == TaskInstance.map_index,
         ),
     )
+    recent = _runs_since(datetime.now(UTC) - timedelta(days=selection.days))
     statement = (
         select(TaskInstance)
         .join(DagRun, and_(DagRun.dag_id == TaskInstance.dag_id, DagRun.run_id == TaskInstance.run_id))
+        .join(recent, recent.c.id == DagRun.id)
         .where(
-            DagRun.run_after >= datetime.now(UTC) - timedelta(days=selection.days),
             TaskInstance.dag_id.in_(sorted(dag_ids)),
             TaskInstance.start_date.is_not(None),
             ours,
@@ -120,6 +123,21 @@ def _statement(selection: Selection, dag_ids: Iterable[str]) -> Any:
     if selection.state:
         statement = statement.where(TaskInstance.state == selection.state)
     return statement
+
+
+def _runs_since(since: datetime) -> Subquery:
+    """Select the ids of the runs that were due since then, and of those that a backfill since then asked for.
+
+    A backfill's runs were due in the days that they fill. The two are a union, joined, because each half has an index,
+    which an OR would not use.
+    """
+    due = select(DagRun.id.label("id")).where(DagRun.run_after >= since)
+    filled = (
+        select(BackfillDagRun.dag_run_id)
+        .join(Backfill, Backfill.id == BackfillDagRun.backfill_id)
+        .where(Backfill.created_at >= since, BackfillDagRun.dag_run_id.is_not(None))
+    )
+    return union(due, filled).subquery()
 
 
 def _xcoms(

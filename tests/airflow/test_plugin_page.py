@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from dag_runs import AIRFLOW_3, FinishedRun, run_dag
+from sqlalchemy import select
 
 from airflow_dataflux.links.pages import Document, document_key
 
@@ -139,6 +141,28 @@ def test_a_run_is_listed_with_its_figures_and_a_link_to_its_task(
     assert address.startswith("../dags/list_only/runs/manual__")
     assert "+" not in address  # a time zone would become a space
     assert address.endswith("/tasks/list")
+
+
+def test_a_backfill_is_work_of_the_days_when_it_was_made_not_of_those_that_it_fills(
+    visit: Callable[..., Any], listed: FinishedRun
+) -> None:
+    from airflow.models.backfill import Backfill, BackfillDagRun
+    from airflow.models.dagrun import DagRun
+    from airflow.utils.session import create_session
+
+    long_ago, now = datetime(2024, 1, 2, tzinfo=UTC), datetime.now(UTC)
+    with create_session() as session:
+        run = session.scalars(select(DagRun).where(DagRun.run_id == listed.run.run_id)).one()
+        run.run_after = long_ago
+        filling = Backfill(dag_id="list_only", from_date=long_ago, to_date=long_ago, created_at=now - timedelta(days=3))
+        session.add(filling)
+        session.flush()
+        key, run_key = filling.id, run.id
+    assert listed.run.run_id not in visit("", dag="list_only").text
+    with create_session() as session:
+        session.add(BackfillDagRun(backfill_id=key, dag_run_id=run_key, logical_date=long_ago, sort_ordinal=1))
+    assert ">40<" in row_of(visit("", dag="list_only").text, listed)
+    assert listed.run.run_id not in visit("", dag="list_only", days=1).text
 
 
 def test_a_reader_sees_only_the_dags_that_they_may_read(visit: Callable[..., Any], listed: FinishedRun) -> None:
