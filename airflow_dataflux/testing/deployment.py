@@ -227,13 +227,18 @@ class AirflowDeployment:
         return str(self.request("POST", f"/dags/{dag_id}/dagRuns", body)["dag_run_id"])
 
     def backfill(self, dag_id: str, *, from_date: str, to_date: str, **options: str | int) -> None:
-        """Create a backfill; `options` are those of the command, such as `max_active_runs`, `reprocess_behavior`.
+        """Create a backfill; `options` are those of the API and the command, `max_active_runs`, `reprocess_behavior`.
 
-        SQLite has one writer, and a backfill's creation fails, half done, when anybody else writes meanwhile; the API
-        refuses it altogether. So the command does it while scheduler and DAG processor are stopped: no task may run.
+        The API does it, except on SQLite. That has one writer: a backfill's creation fails, half done, when anybody
+        else writes meanwhile, and the API refuses it altogether. There the command does it while scheduler and DAG
+        processor are stopped: no task may run.
         """
         self.wait_for_dag(dag_id)
         self.unpause(dag_id)
+        if not self._environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"].startswith("sqlite"):
+            body = {"dag_id": dag_id, "from_date": from_date, "to_date": to_date, **options}
+            self.request("POST", "/backfills", body)
+            return
         more = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
         words = ("backfill", "create", "--dag-id", dag_id, "--from-date", from_date, "--to-date", to_date, *more)
         with self._stopped("scheduler", "dag-processor"):

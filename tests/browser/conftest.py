@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, FrameLocator, Page, sync_playwright
 from postgres import postgres
 
 from airflow_dataflux.testing import GCSServer
@@ -42,6 +42,8 @@ def server() -> Iterator[GCSServer]:
     with GCSServer() as running:
         running.create_bucket("pictures")
         running.put_many("pictures", OBJECTS)
+        running.create_bucket("history")  # synthetic objects were changed every 7,919 s from 2024-01-01 on
+        running.synthesize("history", count=300, size=6000)
         yield running
 
 
@@ -64,8 +66,12 @@ def airflow(server: GCSServer, data: Path, tmp_path_factory: pytest.TempPathFact
             "STAGE_TRAINING_DATA_DESTINATION_ROOT": str(data / "staged"),
             "STAGE_TRAINING_DATA_MANIFEST_ROOT": (data / "manifests").as_uri(),
             "STAGE_TRAINING_DATA_SHARDS": "3",
+            "DAILY_INCREMENT_BUCKET": "history",
+            "DAILY_INCREMENT_DESTINATION_ROOT": str(data / "increments"),
+            "DAILY_INCREMENT_MANIFEST_ROOT": (data / "increments-listed").as_uri(),
+            "DAILY_INCREMENT_STRATEGY": "compose",
         }
-        with AirflowDeployment(root / "home", ROOT / "dags", environment=environment, parallelism=2) as deployment:
+        with AirflowDeployment(root / "home", ROOT / "dags", environment=environment, parallelism=4) as deployment:
             deployment.wait_for_dag(DAG)
             yield deployment
         assert deployment.processes() == []
@@ -108,3 +114,8 @@ def photograph(opened: Page, tmp_path_factory: pytest.TempPathFactory) -> Callab
         opened.screenshot(path=directory / f"{name}.png", animations="disabled")
 
     return take
+
+
+def frame(page: Page) -> FrameLocator:
+    """Return the inside of the page "Dataflux", which Airflow's UI shows in a frame."""
+    return page.frame_locator("iframe[title=Dataflux]")

@@ -12,8 +12,8 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from conftest import DAG, OBJECTS, PATIENCE_MS
-from playwright.sync_api import FrameLocator, Page, expect
+from conftest import DAG, OBJECTS, PATIENCE_MS, frame
+from playwright.sync_api import Page, expect
 
 from airflow_dataflux.testing.deployment import AirflowDeployment
 
@@ -45,10 +45,6 @@ def run_id(opened: Page, airflow: AirflowDeployment, data: Path, photograph: Cal
 
 def address(run_id: str, task: str) -> str:
     return f"/dags/{DAG}/runs/{quote(run_id, safe='')}/tasks/{task}"
-
-
-def frame(page: Page) -> FrameLocator:
-    return page.frame_locator("iframe[title=Dataflux]")
 
 
 def test_what_the_form_was_filled_with_is_what_ran(run_id: str, airflow: AirflowDeployment, data: Path) -> None:
