@@ -32,7 +32,7 @@ STYLE = Markup(
     "th,td{text-align:left;vertical-align:top;padding:7px 14px 7px 0;border-bottom:1px solid var(--line)}"
     "th{font-weight:500;color:var(--faint);font-size:12.5px;white-space:nowrap}"
     ".n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}.when,.open{white-space:nowrap}"
-    ".name{overflow-wrap:anywhere;min-width:9em;max-width:26em;unicode-bidi:isolate}"
+    ".name{overflow-wrap:anywhere;min-width:11em;max-width:26em;unicode-bidi:isolate}"
     ".name small{display:block;color:var(--faint);overflow-wrap:anywhere}"
     ".state{white-space:nowrap}.state::before{content:'';display:inline-block;width:9px;height:9px;border-radius:50%;"
     "margin-right:6px;background:var(--faint)}"
