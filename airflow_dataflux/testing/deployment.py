@@ -43,8 +43,13 @@ _LOCK_S = 60
 """How long SQLite may wait for its one writer; its default of 5 s is too short for five busy processes."""
 _API_TIMEOUT_S = 60
 """How long a task waits for an answer of the API server; its default of 5 s is too short where all share few cores."""
+_ANSWER_S = 180
+"""How long the API server may think about an answer while everything else on the machine wants its processors."""
 _PARSE_TIMEOUT_S = 300
 """How long a DAG file may take; a file that took longer than the default of 30 s has no DAGs until it is read again."""
+_PARSE_INTERVAL_S = 600
+"""How often a DAG file is read that has not changed; one that has is read at the next look, every five seconds. Reading
+a few files without a pause takes all of two processors, and the one writer of the database."""
 _FINISHED = frozenset({"success", "failed"})
 _LOG_NOISE = frozenset(
     {"timestamp", "event", "level", "logger", "filename", "lineno", "ti_id", "dag_id", "run_id", "task_id"}
@@ -106,7 +111,7 @@ class AirflowDeployment:
         }
         self._components: list[_Component] = []
         self._keeper: Keeper | None = None
-        self._http = urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(connect=5, read=60))
+        self._http = urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(connect=_ANSWER_S, read=_ANSWER_S))
         self._token: str | None = None
 
     @property
@@ -493,7 +498,7 @@ def _component_environment(home: Path, port: int, parallelism: int) -> dict[str,
         "CORE__DAGBAG_IMPORT_TIMEOUT": str(_PARSE_TIMEOUT_S),
         "DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT": str(2 * _PARSE_TIMEOUT_S),
         "DAG_PROCESSOR__REFRESH_INTERVAL": "5",
-        "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "5",
+        "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": str(_PARSE_INTERVAL_S),
     }
     return {
         "NO_PROXY": "127.0.0.1,localhost",  # tasks reach the API server directly, whatever proxy the machine has

@@ -226,6 +226,23 @@ def test_a_schedule_catches_up_on_a_partitioned_bucket(airflow: AirflowDeploymen
     assert found == {day: names for day, names in PARTITIONS.items() if day <= "2026-01-03"}
 
 
+def test_a_dag_file_that_is_new_or_has_changed_is_read_at_the_next_look(
+    airflow: AirflowDeployment, dags_folder: Path
+) -> None:
+    file = dags_folder / "changing.py"
+
+    def described(text: str) -> None:
+        file.write_text(f"from airflow.sdk import DAG\n\ndag = DAG('changing', schedule=None, description={text!r})\n")
+        airflow.wait_for_dag("changing")
+        wait_until(lambda: airflow.request("GET", "/dags/changing")["description"] == text, text)
+
+    try:
+        described("as it was written")
+        described("as it was changed")
+    finally:
+        file.unlink()
+
+
 def increments(airflow: AirflowDeployment) -> list[dict[str, Any]]:
     """Backfill seven days, up to four at a time, and return the runs in the order of their days."""
     airflow.backfill(

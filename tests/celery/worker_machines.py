@@ -67,7 +67,6 @@ class CeleryDeployment(AirflowDeployment):
             environment={
                 **environment,
                 "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
-                "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "600",  # no file changes here
                 "AIRFLOW__CELERY__WORKER_CONCURRENCY": str(CONCURRENCY),
                 "AIRFLOW__CELERY__SYNC_PARALLELISM": "1",
                 "AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT": "3600",
