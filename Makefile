@@ -31,7 +31,7 @@ ui: airflow3 ## the demo's deployment, left running for a browser until Ctrl-C
 
 test: airflow3 airflow2 ## the whole suite, in random order, on Airflow 3.3 and 2.11 (TESTS=tests/unit for a part, JOBS=1 one by one)
 	@echo "Running $(TESTS) on Airflow 3.3; tests marked for Airflow 2.11 run in $(AIRFLOW2)"
-	@AIRFLOW_DATAFLUX_AIRFLOW2_PYTHON=$(CURDIR)/$(AIRFLOW2)/bin/python $(RUN) -m pytest --numprocesses $(JOBS) --dist loadfile $(TESTS)
+	@AIRFLOW_DATAFLUX_AIRFLOW2_PYTHON=$(CURDIR)/$(AIRFLOW2)/bin/python $(RUN) -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(TESTS)
 
 test-celery: ## the tests on CeleryExecutor with Redis and two workers, which `make test` leaves out
 	@$(PYTHON) .ci/environment.py $(AIRFLOW3) .ci/constraints-airflow3.txt dev celery

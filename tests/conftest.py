@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import settings
 
 # A property is about results. How long an example takes depends on imports and on what else runs on the machine.
 settings.register_profile("suite", deadline=None)
 settings.load_profile("suite")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes minutes, so that processes that share the suite end at about the same time."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)

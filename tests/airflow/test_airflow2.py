@@ -23,6 +23,7 @@ def airflow2_python() -> str | None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(2400)  # one test here, a suite there
 @pytest.mark.skipif(not AIRFLOW_3, reason="this is Airflow 2 already")
 @pytest.mark.skipif(airflow2_python() is None, reason=f"no Airflow 2.11: run `make airflow2`, or set {VARIABLE}")

@@ -26,6 +26,7 @@ from airflow_dataflux.testing.deployment import AirflowDeployment
 pytestmark = [
     pytest.mark.deployment,
     pytest.mark.slow,
+    pytest.mark.long,
     pytest.mark.timeout(1800),  # a machine that is busy otherwise takes several times as long for each task
     pytest.mark.skipif(not AIRFLOW_3, reason="the deployment is one of Airflow 3"),
 ]
