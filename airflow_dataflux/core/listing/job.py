@@ -173,8 +173,8 @@ class _Owner:
         when, listed = self._plan.hand_over, self._scheduler.totals.pages
         if when is None or self._halted or listed < when.after_pages:
             return
-        remaining = self._scheduler.remaining_pages()
-        if listed >= when.unknown_after_pages if remaining is None else remaining > when.remaining_pages:
+        remaining = self._scheduler.remaining()
+        if listed >= when.unknown_after_pages if remaining.unknown_ranges else remaining.pages > when.remaining_pages:
             self._halted = True
             self._carry_out(self._scheduler.halt())
 
