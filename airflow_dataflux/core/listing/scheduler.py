@@ -194,8 +194,11 @@ class Scheduler:
         return tuple(sorted(ranges, key=lambda names: names.start))
 
     def rest(self) -> list[tuple[NameRange, float]]:
-        """After `halt`: return what nobody has listed, and the pages that are expected there, 0 if nobody can tell."""
-        return [(waiting.names, waiting.expected_pages or 0.0) for waiting in self._waiting]
+        """After `halt`: return what nobody has listed, and the pages that are expected there, 0 if nobody can tell.
+
+        What a piece inherited when its range was divided was never looked at: it counts as unknown.
+        """
+        return [(waiting.names, (waiting.expected_pages or 0.0) if waiting.seen else 0.0) for waiting in self._waiting]
 
     def remaining(self) -> Remaining:
         """Return the pages that are still to come, as far as one can tell."""
