@@ -13,7 +13,6 @@ import logging
 import time
 from collections import Counter
 from operator import itemgetter
-from typing import Protocol
 
 from airflow_dataflux.core.errors import EngineError, ManifestTooLargeError
 from airflow_dataflux.core.gcs.store import RequestCounts
@@ -47,31 +46,16 @@ _MOST_REPLACEMENTS = 8
 PROGRESS_EVERY_S = 3.0
 
 
-class Successor(Protocol):
-    """Who takes over what a job leaves, if that is much."""
-
-    def prepare(self) -> None:
-        """Get ready, without making the job wait. Called once, as soon as much is known to be left."""
-        ...
-
-    @property
-    def ready(self) -> bool:
-        """Whether it could begin now."""
-        ...
-
-
-def run_listing(context: JobContext, plan: ListingPlan, successor: Successor | None = None) -> Outcome:
-    """Run the job: to its end, or until the successor is ready and enough is left for it."""
-    return _Owner(context, plan, successor).run()
+def run_listing(context: JobContext, plan: ListingPlan) -> Outcome:
+    """Run the job."""
+    return _Owner(context, plan).run()
 
 
 class _Owner:
-    def __init__(self, context: JobContext, plan: ListingPlan, successor: Successor | None) -> None:
+    def __init__(self, context: JobContext, plan: ListingPlan) -> None:
         self._context = context
         self._group = context.workers
         self._plan = plan
-        self._successor = successor
-        self._large = False
         self._scheduler = Scheduler(
             plan.prefixes,
             waiting=plan.waiting,
@@ -187,21 +171,12 @@ class _Owner:
 
     def _hand_over_if_large(self) -> None:
         when, listed = self._plan.hand_over, self._scheduler.totals.pages
-        if when is None or self._successor is None or self._halted or listed < when.after_pages:
+        if when is None or self._halted or listed < when.after_pages:
             return
-        if self._large and not self._successor.ready:
-            return
-        remaining = self._scheduler.remaining()
-        if self._large:
-            # While the successor got ready, the listing went on, perhaps nearly to its end.
-            if remaining.pages > when.worth_pages or remaining.unknown_ranges:
-                self._halted = True
-                self._carry_out(self._scheduler.halt())
-        elif remaining.pages > when.remaining_pages or (
-            remaining.unknown_ranges and listed >= when.unknown_after_pages
-        ):
-            self._large = True
-            self._successor.prepare()
+        remaining = self._scheduler.remaining_pages()
+        if listed >= when.unknown_after_pages if remaining is None else remaining > when.remaining_pages:
+            self._halted = True
+            self._carry_out(self._scheduler.halt())
 
     def _finish_workers(self) -> None:
         """Let the workers end and hear their last figures. All parts are durable: who dies now takes nothing along."""

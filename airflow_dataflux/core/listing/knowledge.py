@@ -7,22 +7,13 @@ Bounded: about `_MOST_EXAMPLES` names and `_MOST_VOIDS` ranges, whatever the siz
 from __future__ import annotations
 
 import bisect
-from collections import Counter
-from collections.abc import Sequence
 
-from airflow_dataflux.core.listing.scale import Scale, shape
+from airflow_dataflux.core.listing.scale import Scale
 from airflow_dataflux.core.listing.split import islands, occupied, split_points, tightened
-from airflow_dataflux.core.namerange import NameRange, common_prefix, ends_at_or_before, wire_start
+from airflow_dataflux.core.namerange import NameRange, ends_at_or_before
 
 _MOST_EXAMPLES = 4096
 _MOST_VOIDS = 1024
-
-_MOST_SHAPES = 256
-
-_CARRIES = 4
-"""So often must the positions before one have moved on, in pages that were listed through, before it has shown all
-that it can be. Without that, 24 ranges that all began at a round point (`d0`, `e0`, ...) seemed to say that only
-the digits of their first pages occur, and three quarters of the objects were not expected at all."""
 
 _INSIDE = 48
 _BESIDE = 24
@@ -37,7 +28,6 @@ class Knowledge:
         self._examples: list[str] = []
         self._voids: list[NameRange] = []
         self._void_starts: list[str] = []
-        self._carries: dict[str, Counter[int]] = {}
 
     @property
     def examples(self) -> tuple[str, ...]:
@@ -56,23 +46,6 @@ class Knowledge:
             self._examples.insert(at, name)
             if len(self._examples) > _MOST_EXAMPLES:
                 del self._examples[1::2]
-
-    def saw_page(self, first: str, last: str) -> None:
-        """Remember that everything from `first` to `last` was listed."""
-        kind = shape(first)
-        if kind != shape(last) or (kind not in self._carries and len(self._carries) >= _MOST_SHAPES):
-            return
-        self._carries.setdefault(kind, Counter())[len(common_prefix(first, last))] += 1
-
-    def settled(self, name: str) -> int:
-        """Return the position from which on names like `name` have shown all the characters that they can have."""
-        carries = 0
-        found = self._carries.get(shape(name), Counter())
-        for position in sorted(found):
-            carries += found[position]
-            if carries >= _CARRIES:
-                return position + 1
-        return len(name)
 
     def saw_nothing(self, start: str, end: str | None) -> None:
         """Remember that no object has a name in `[start, end)`."""
@@ -95,16 +68,12 @@ class Knowledge:
 
     def scale(self, low: str, high: str | None) -> Scale:
         """Return the scale of `[low, high)` as far as it is known now."""
-        near = self._near(low, high)
-        return Scale(*self.bounds(low, high), near, self._alike(), self._settled(low, near))
+        return Scale(*self.bounds(low, high), self._near(low, high), self._alike())
 
     def split(self, low: str, high: str | None, count: int) -> list[str]:
         """Return up to `count` split points of `(low, high)`."""
         voids = self._voids_in(low, high)
-        near = self._near(low, high)
-        return split_points(
-            low, high, count, examples=near, alike=self._alike(), voids=voids, settled=self._settled(low, near)
-        )
+        return split_points(low, high, count, examples=self._near(low, high), alike=self._alike(), voids=voids)
 
     def islands(self, low: str, high: str | None) -> list[str]:
         """Return the known names in `(low, high)` at which names of another kind begin."""
@@ -125,9 +94,6 @@ class Knowledge:
         if len(inside) > _INSIDE:
             inside = [inside[index * len(inside) // _INSIDE] for index in range(_INSIDE)]
         return [*self._examples[max(0, first - _BESIDE) : first], *inside, *self._examples[last : last + 4]]
-
-    def _settled(self, low: str, near: Sequence[str]) -> int:
-        return self.settled(next((name for name in near if name >= low), wire_start(low)))
 
     def _alike(self) -> list[str]:
         step = max(1, len(self._examples) // _ANYWHERE)

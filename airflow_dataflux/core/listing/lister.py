@@ -5,8 +5,7 @@ The way of a listing:
 1. The first page is asked for from the calling process. No token: the listing is done, with nothing started.
 2. The rest is listed by threads of this process at first. Up to a few hundred pages that is faster than starting
    anything; most listings end here.
-3. What is much larger is handed over: an engine process with worker processes lists what is left. The threads go on
-   while it starts.
+3. What is much larger is handed over: an engine process with worker processes lists what is left.
 4. All finished ranges together must tile the request (`Ledger`), then the manifest is published, index last.
 
 Guarantees: the manifest is complete, sorted and unique, or there is an error and nothing is published; when this
@@ -16,7 +15,6 @@ returns or raises, nothing that it started is running, and parts that no manifes
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import secrets
 import shutil
@@ -25,7 +23,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
@@ -55,25 +53,19 @@ from airflow_dataflux.core.manifest.location import manifest_location
 from airflow_dataflux.core.namerange import NameRange, after, distinct_prefixes, prefix_range
 from airflow_dataflux.core.report.notice import OnReport
 from airflow_dataflux.core.runtime.cancel import CancelToken
-from airflow_dataflux.core.runtime.jobs import Job, JobContext, run_job
+from airflow_dataflux.core.runtime.jobs import Job, run_job
 from airflow_dataflux.core.runtime.progress import Progress
 from airflow_dataflux.core.runtime.tokens import TokenSource
 from airflow_dataflux.core.runtime.usage import process_usage
 
-if TYPE_CHECKING:
-    from airflow_dataflux.core.runtime.launch import WaitingEngine
-
 logger = logging.getLogger(__name__)
 
-HAND_OVER = HandOver(after_pages=24, remaining_pages=200, unknown_after_pages=96, worth_pages=100)
+HAND_OVER = HandOver(after_pages=24, remaining_pages=200, unknown_after_pages=96)
 """Up to about 200 pages, threads of this process are done before an engine would have earned its start: with pages of
 65 ms, 100,000 objects took 1.0 s in threads and 1.5 s with an engine, 200,000 took 1.2 and 2.3 s. On busy processors
 that holds for much larger listings, too (docs/decisions/0005)."""
 
-_ENGINE_IMPORTS = (run_listing.__module__, listing_worker.__module__, "pyarrow.parquet")
-"""What the engine imports while it waits, and each of its workers inherits."""
-
-SMALL_STREAMS = 32
+SMALL_STREAMS = 24
 """Streams of those threads; more were not faster there, and each holds a row group in memory."""
 
 
@@ -137,40 +129,6 @@ class _Progressing:
     examples: tuple[str, ...] = ()
     voids: tuple[NameRange, ...] = ()
     next_range_id: int = 1
-
-
-class _EngineToCome:
-    """The engine of a listing that may turn out to be large: a `Successor`."""
-
-    def __init__(self) -> None:
-        self._engine: WaitingEngine | None = None
-
-    def prepare(self) -> None:
-        """Start it; it imports what it needs while the listing goes on."""
-        self._engine = _start_engine()
-
-    @property
-    def ready(self) -> bool:
-        """Whether it waits for its job."""
-        return self._engine is not None and self._engine.ready
-
-    def started(self) -> WaitingEngine:
-        """Return it, to run one job: started now, if it was not before."""
-        if self._engine is None:
-            self._engine = _start_engine()
-        return self._engine
-
-    def close(self) -> None:
-        """End it, if it did not get a job."""
-        if self._engine is not None:
-            self._engine.close()
-
-
-def _start_engine() -> WaitingEngine:
-    # Imported here: most listings are over before they would need it.
-    from airflow_dataflux.core.runtime.launch import WaitingEngine
-
-    return WaitingEngine(_ENGINE_IMPORTS)
 
 
 class _Listing:
@@ -290,37 +248,22 @@ class _Listing:
     def _list_rest(self, so_far: _Progressing, seeds: Seeds) -> None:
         """List what is waiting: here, and if that is much, in an engine."""
         if not self._isolated:
-            self._run(so_far, run_listing, workers=self._request.workers, streams=self._request.streams)
+            self._run(so_far, workers=self._request.workers, streams=self._request.streams, isolated=False)
             return
-        with contextlib.closing(_EngineToCome()) as engine:
-            if seeds.pages_in(self._roots) <= HAND_OVER.remaining_pages:
-                self._run(
-                    so_far,
-                    functools.partial(run_listing, successor=engine),
-                    workers=1,
-                    streams=min(SMALL_STREAMS, self._request.streams),
-                    hand_over=HAND_OVER,
-                )
-            if so_far.waiting:
-                self._run(
-                    so_far,
-                    run_listing,
-                    workers=self._request.workers,
-                    streams=self._request.streams,
-                    waiting_engine=engine.started(),
-                )
+        if seeds.pages_in(self._roots) <= HAND_OVER.remaining_pages:
+            self._run(
+                so_far,
+                workers=1,
+                streams=min(SMALL_STREAMS, self._request.streams),
+                isolated=False,
+                hand_over=HAND_OVER,
+            )
+        if so_far.waiting:
+            self._run(so_far, workers=self._request.workers, streams=self._request.streams, isolated=True)
 
     def _run(
-        self,
-        so_far: _Progressing,
-        run: Callable[[JobContext, ListingPlan], Outcome],
-        *,
-        workers: int,
-        streams: int,
-        hand_over: HandOver | None = None,
-        waiting_engine: WaitingEngine | None = None,
+        self, so_far: _Progressing, *, workers: int, streams: int, isolated: bool, hand_over: HandOver | None = None
     ) -> None:
-        isolated = waiting_engine is not None
         workers = min(workers, streams)
         plan = ListingPlan(
             request=replace(self._request, workers=workers),
@@ -339,12 +282,11 @@ class _Listing:
             recorded_from=self._started_at if self._record else None,
         )
         outcome: Outcome = run_job(
-            Job(run=run, worker_body=listing_worker, workers=workers, payload=plan),
+            Job(run=run_listing, worker_body=listing_worker, workers=workers, payload=plan),
             tokens=self._tokens,
             cancel=self._cancel,
             on_event=self._pass_on,
             isolated=isolated,
-            waiting=waiting_engine,
         )
         # After a cancel a job may still have come to its end; what the caller asked for is that it stops.
         self._cancel.raise_if_cancelled()

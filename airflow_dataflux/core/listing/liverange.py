@@ -29,7 +29,6 @@ class Steal:
     steal_id: int
     points: tuple[str, ...]
     islands: bool  # the points are real names at which names of another kind begin
-    piece_pages: float | None = None  # expected in each piece, None if nobody can tell
 
 
 @dataclass(slots=True)
@@ -41,7 +40,6 @@ class LiveRange:
     names: NameRange
     prefix: str
     fresh: bool  # nothing is known of its size: it is a root, not a piece
-    expected_pages: float | None = None  # before its first page, from whatever it is a piece of
     first: str | None = None
     position: str | None = None
     pages: int = 0
@@ -88,14 +86,11 @@ class LiveRange:
             self._scale = None
 
     def remaining_pages(self, knowledge: Knowledge) -> float:
-        """Return the pages that are probably left: 0 if it is too early to say, infinity if nobody knows.
-
-        Before the first page that is what was expected when the range was made.
-        """
+        """Return the pages that are probably left: 0 if it is too early to say, infinity if nobody knows."""
         if self.ending:
             return 0.0
         if self.pages == 0:
-            return math.inf if self.fresh else self.expected_pages or 0.0
+            return math.inf if self.fresh else 0.0
         if self._estimate is None:
             self._estimate = self._estimated(knowledge)
         return self._estimate

@@ -13,19 +13,17 @@ from airflow_dataflux.core.namerange import NameRange
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HandOver:
-    """When a job has its successor prepared, and when it stops and hands over what is left.
+    """When a job stops and hands over what is left.
 
     Attributes:
-        after_pages: neither before so many pages are listed.
-        remaining_pages: prepare if more than this is expected to be left,
-        unknown_after_pages: or if nobody can tell how much is left, after so many pages.
-        worth_pages: hand over if more than this is left once the successor is ready, or nobody can tell.
+        after_pages: not before so many pages are listed.
+        remaining_pages: if more than this is expected to be left.
+        unknown_after_pages: if nobody can tell how much is left, after so many pages.
     """
 
     after_pages: int
     remaining_pages: int
     unknown_after_pages: int
-    worth_pages: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

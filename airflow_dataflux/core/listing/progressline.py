@@ -19,10 +19,16 @@ def progress_line(scheduler: Scheduler, figures: Figures, *, listed_before: int,
     totals = scheduler.totals
     objects = listed_before + totals.listed
     rate = totals.listed / elapsed_s if elapsed_s else 0.0
-    remaining = scheduler.remaining()
+    pages = scheduler.remaining_pages()
+    eta_s = pages * elapsed_s / totals.pages if pages is not None and totals.pages else None
     text = (
         f"Listed {objects:,} objects, {rate:,.0f} objects/s, {figures.requests} requests, "
         f"{scheduler.active_streams} streams, {figures.steals} steals, {figures.retries} retries; "
+        + (
+            f"about {pages:,.0f} pages ({eta_s:.0f} s) to come."
+            if eta_s is not None
+            else "how much is left is not known yet."
+        )
     )
     shown: dict[str, int | float] = {
         "objects": objects,
@@ -31,19 +37,7 @@ def progress_line(scheduler: Scheduler, figures: Figures, *, listed_before: int,
         "active_streams": scheduler.active_streams,
         "steals": figures.steals,
         "retries": figures.retries,
-        "remaining_pages": round(remaining.pages),
-        "remaining_pages_margin": round(remaining.margin_pages),
-        "unknown_ranges": remaining.unknown_ranges,
     }
-    if remaining.unknown_ranges:
-        text += (
-            f"{remaining.pages:,.0f} pages (give or take {remaining.margin_pages:,.0f}) are expected, "
-            f"and {remaining.unknown_ranges} ranges of which nobody can tell yet."
-        )
-    elif totals.pages:
-        eta_s = remaining.pages * elapsed_s / totals.pages
-        shown["eta_s"] = round(eta_s, 1)
-        text += (
-            f"about {remaining.pages:,.0f} pages (give or take {remaining.margin_pages:,.0f}) to come, {eta_s:.0f} s."
-        )
+    if eta_s is not None and pages is not None:
+        shown |= {"remaining_pages": round(pages), "eta_s": round(eta_s, 1)}
     return Progress(stage="listing", text=text, figures=shown)

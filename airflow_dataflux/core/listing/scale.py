@@ -12,7 +12,6 @@ surrogates. It is a model only: how good it is decides how even a split is, neve
 from __future__ import annotations
 
 import bisect
-import functools
 import itertools
 import re
 import unicodedata
@@ -70,12 +69,8 @@ _SPAN_STEPS = 16
 """Code points that stand for the span between two known characters beyond ASCII."""
 
 
-@functools.lru_cache(maxsize=8192)
 def shape(name: str) -> str:
-    """Return `name` with one sign for each kind of letter or digit: names of one shape are mostly made by one rule.
-
-    Remembered, because each scale compares the shapes of the same names: half of the scheduler's CPU time otherwise.
-    """
+    """Return `name` with one sign for each kind of letter or digit: names of one shape are mostly made by one rule."""
     if name.isascii():
         return _ASCII_SHAPE.sub("x", name)
     return "".join(
@@ -107,12 +102,9 @@ class Scale:
         high: exclusive bound, None for unbounded.
         examples: real names from inside the range or from near it.
         alike: real names from anywhere; those of the shape of `low` tell which characters a position can have.
-        settled: from this position of a name on, those are all that it can have; see `Knowledge.settled`.
     """
 
-    def __init__(
-        self, low: str, high: str | None, examples: Iterable[str], alike: Iterable[str] = (), settled: int = 0
-    ) -> None:
+    def __init__(self, low: str, high: str | None, examples: Iterable[str], alike: Iterable[str] = ()) -> None:
         self._prefix = "" if high is None else common_prefix(low, high)
         at = len(self._prefix)
         examples = list(examples)
@@ -120,8 +112,7 @@ class Scale:
         own = shape(next((name for name in examples if name >= low), wire_start(low)))
         near = [name[at : at + _MOST_POSITIONS] for name in examples if name.startswith(self._prefix)]
         near.append(low[at : at + _MOST_POSITIONS])
-        alike = [name for name in alike if shape(name) == own]
-        far = [name[at : at + _MOST_POSITIONS] for name in alike]
+        far = [name[at : at + _MOST_POSITIONS] for name in alike if shape(name) == own]
         trusted = len(far) >= _ENOUGH_ALIKE
         self._alphabets: list[str] = []
         size = 1
@@ -140,7 +131,7 @@ class Scale:
                 if not alphabet:
                     break
             else:
-                alphabet = _later_alphabet(everywhere, counting=counting, trusted=trusted and at + offset >= settled)
+                alphabet = _later_alphabet(everywhere, counting=counting, trusted=trusted)
             counting = len(alphabet) > 1 and all(map(str.isdecimal, everywhere))
             self._alphabets.append(alphabet)
             size *= len(alphabet)

@@ -73,24 +73,7 @@ class Waiting:
     names: NameRange
     prefix: str
     fresh: bool
-    expected_pages: float | None = None
-    seen: bool = False  # a page of it was listed, so that `expected_pages` is more than a guess
-
-
-@dataclass(frozen=True, slots=True)
-class Remaining:
-    """What is probably still to come.
-
-    Attributes:
-        pages: in the ranges of which one can tell.
-        margin_pages: how far that may be off. The estimate of a range that has brought few pages is the least certain,
-            and one that has brought none may be off by all that is expected of it.
-        unknown_ranges: ranges of which nobody can tell.
-    """
-
-    pages: float
-    margin_pages: float
-    unknown_ranges: int
+    pages: float = 0.0  # expected, 0 if nobody can tell
 
 
 @dataclass(slots=True, kw_only=True)
@@ -183,10 +166,8 @@ class Scheduler:
 
     def leftover(self, count: int = 1) -> tuple[NameRange, ...]:
         """After `halt`: return what nobody has listed, sorted, divided so that `count` streams have something to do."""
-        sizes = {number: waiting.expected_pages or 0.0 for number, waiting in enumerate(self._waiting)}
-        # What was expected of a range before its first page is no reason to divide it: it may well be empty.
-        most = {number: MOST_PIECES if waiting.seen else 1 for number, waiting in enumerate(self._waiting)}
-        pieces = shares(sizes, most, count - len(sizes))
+        sizes = {number: waiting.pages for number, waiting in enumerate(self._waiting)}
+        pieces = shares(sizes, dict.fromkeys(sizes, MOST_PIECES), count - len(sizes))
         ranges: list[NameRange] = []
         for number, waiting in enumerate(self._waiting):
             names = waiting.names
@@ -194,29 +175,20 @@ class Scheduler:
         return tuple(sorted(ranges, key=lambda names: names.start))
 
     def rest(self) -> list[tuple[NameRange, float]]:
-        """After `halt`: return what nobody has listed, and the pages that are expected there, 0 if nobody can tell.
+        """After `halt`: return what nobody has listed, and the pages that are expected there, 0 if nobody can tell."""
+        return [(waiting.names, waiting.pages) for waiting in self._waiting]
 
-        What a piece inherited when its range was divided was never looked at: it counts as unknown.
-        """
-        return [(waiting.names, (waiting.expected_pages or 0.0) if waiting.seen else 0.0) for waiting in self._waiting]
-
-    def remaining(self) -> Remaining:
-        """Return the pages that are still to come, as far as one can tell."""
-        known, variance, unknown_ranges = 0.0, 0.0, 0
-        for waiting in self._waiting:
-            if waiting.expected_pages is None:
-                unknown_ranges += 1
-            else:
-                known += waiting.expected_pages
-                variance += waiting.expected_pages**2
+    def remaining_pages(self) -> float | None:
+        """Return the pages that are still to come, as far as one can tell; None if one cannot."""
+        if any(waiting.fresh for waiting in self._waiting):
+            return None
+        total = 0.0
         for live in self._live.values():
             pages = live.remaining_pages(self.knowledge)
-            if math.isinf(pages) or (live.pages == 0 and live.expected_pages is None):
-                unknown_ranges += 1
-            else:
-                known += pages
-                variance += pages**2 / max(1, live.pages)
-        return Remaining(known, math.sqrt(variance), unknown_ranges)
+            if math.isinf(pages):
+                return None
+            total += pages
+        return total
 
     def story(self, range_id: int) -> list[str]:
         """Return what happened to one range, in order."""
@@ -263,7 +235,6 @@ class Scheduler:
             return
         for name in (event.first, *event.examples, event.last):
             self.knowledge.saw(name)
-        self.knowledge.saw_page(event.first, event.last)
         if first_names:
             self.knowledge.saw_nothing(live.names.start, event.first)
 
@@ -280,14 +251,12 @@ class Scheduler:
         if live.listed == 0:
             self.totals.empty_ranges += 1
         if event.end is not None and event.end != live.names.end:
-            live.ending = False  # its stream has ended, the range has not
             pages = live.remaining_pages(self.knowledge)
             self._wait(
                 NameRange(event.end, live.names.end),
                 live.prefix,
                 fresh=False,
-                expected_pages=None if math.isinf(pages) else pages,
-                seen=live.pages > 0,
+                pages=0.0 if math.isinf(pages) else pages,
             )
 
     def _shrink_answered(self, event: ShrinkAnswered) -> None:
@@ -310,7 +279,7 @@ class Scheduler:
             live.range_id, f"steal {event.steal_id}: now ends at {event.point!r}, {len(pieces)} ranges given away"
         )
         for names in pieces:
-            self._wait(names, live.prefix, fresh=steal.islands, expected_pages=steal.piece_pages)
+            self._wait(names, live.prefix, fresh=steal.islands)
 
     def _probed(self, event: Probed) -> None:
         probe = self._probes.pop(event.probe_id, None)
@@ -340,7 +309,7 @@ class Scheduler:
             del self._live[live.range_id]
             self.totals.listed -= live.listed
             self._tell(live.range_id, f"lost with worker {event.worker}")
-            self._wait(live.names, live.prefix, fresh=live.fresh, expected_pages=live.expected_pages)
+            self._wait(live.names, live.prefix, fresh=live.fresh)
         for probe_id, (worker, range_id, _) in list(self._probes.items()):
             if worker == event.worker:
                 del self._probes[probe_id]
@@ -374,14 +343,11 @@ class Scheduler:
             if idle <= 0:
                 return orders
         known = [live for live in victims if not math.isinf(sizes[live.range_id]) and live.can_be_asked]
-        # A range without a page has a share of the idle streams, too, but it is not divided before its first page has
-        # shown what is in it: else those whose size is known would be cut to pieces meanwhile.
         most = {live.range_id: MOST_PIECES if live.pages > 1 else EARLY_PIECES for live in known}
         pieces = shares(sizes, most, min(idle, max(1, int(2 * budget))))
         for live in known:
-            if live.pages and pieces[live.range_id] > 1:
-                share = sizes[live.range_id] / pieces[live.range_id]
-                self._steal(live, pieces[live.range_id] - 1, orders, piece_pages=share)
+            if pieces.get(live.range_id, 1) > 1:
+                self._steal(live, pieces[live.range_id] - 1, orders)
         self._start_probes(orders)
         return orders
 
@@ -401,24 +367,17 @@ class Scheduler:
             return 0
         return self._steal(live, min(allowed, BLIND_PIECES - 1), orders)
 
-    def _steal(self, live: LiveRange, count: int, orders: list[Order], *, piece_pages: float | None = None) -> int:
-        points = self.knowledge.split(live.low, live.names.end, count)
-        return self._ask_to_shrink(live, points, orders, piece_pages=piece_pages)
+    def _steal(self, live: LiveRange, count: int, orders: list[Order]) -> int:
+        return self._ask_to_shrink(live, self.knowledge.split(live.low, live.names.end, count), orders)
 
     def _ask_to_shrink(
-        self,
-        live: LiveRange,
-        points: Sequence[str],
-        orders: list[Order],
-        *,
-        islands: bool = False,
-        piece_pages: float | None = None,
+        self, live: LiveRange, points: Sequence[str], orders: list[Order], *, islands: bool = False
     ) -> int:
         """Ask the victim to shrink to one of `points`; return how many idle streams are promised to that."""
         if not points:
             live.unsplittable = True
             return 0
-        live.steal = Steal(self._new_id(), tuple(points), islands, piece_pages)
+        live.steal = Steal(self._new_id(), tuple(points), islands)
         self._tell(live.range_id, f"steal {live.steal.steal_id}: {len(points)} points from {points[0]!r} asked for")
         orders.append(Order(live.worker, Shrink(live.range_id, live.steal.steal_id, live.steal.points)))
         return len(points)
@@ -439,20 +398,16 @@ class Scheduler:
         worker = self._freest()
         range_id = self._new_id()
         self._busy[worker] += 1
-        self._live[range_id] = LiveRange(
-            range_id, worker, waiting.names, waiting.prefix, waiting.fresh, waiting.expected_pages
-        )
+        self._live[range_id] = LiveRange(range_id, worker, waiting.names, waiting.prefix, waiting.fresh)
         self.totals.ranges += 1
         self._tell(range_id, f"[{waiting.names.start!r}, {waiting.names.end!r}) given to worker {worker}")
         return Order(worker, ListRange(range_id, waiting.names, waiting.prefix))
 
     # -- small things
 
-    def _wait(
-        self, names: NameRange, prefix: str, *, fresh: bool, expected_pages: float | None, seen: bool = False
-    ) -> None:
+    def _wait(self, names: NameRange, prefix: str, *, fresh: bool, pages: float = 0.0) -> None:
         if not names.is_empty:
-            self._waiting.append(Waiting(names, prefix, fresh, expected_pages, seen))
+            self._waiting.append(Waiting(names, prefix, fresh, pages))
 
     def _free(self) -> int:
         """How many streams have nothing to do."""

@@ -19,7 +19,7 @@ def shares(sizes: Mapping[int, float], most: Mapping[int, int], idle: int) -> di
     Returns how many pieces each range of `most` is to have, at least 1.
     """
     pieces = dict.fromkeys(most, 1)
-    open_to_more = {key for key, limit in most.items() if limit > 1}
+    open_to_more = set(pieces)
     for _ in range(idle):
         best = max(open_to_more, key=lambda key: sizes[key] / pieces[key], default=None)
         if best is None or sizes[best] / (pieces[best] + 1) < SMALLEST_PIECE_PAGES:

@@ -28,7 +28,6 @@ def split_points(
     examples: Iterable[str] = (),
     alike: Iterable[str] = (),
     voids: Sequence[NameRange] = (),
-    settled: int = 0,
 ) -> list[str]:
     """Return up to `count` names that divide `(low, high)` into parts of about the same number of objects.
 
@@ -39,14 +38,13 @@ def split_points(
         examples: real names from inside the range or near it, from which the scale is learned.
         alike: real names from anywhere, for the same.
         voids: ranges known to be empty; they get no points inside them where that can be avoided.
-        settled: see `Scale`.
     """
     if count < 1 or (high is not None and high <= low):
         return []
     low, high = tightened(low, high, voids)
     if high is not None and high <= low:
         return []
-    scale = Scale(low, high, examples, alike, settled)
+    scale = Scale(low, high, examples, alike)
     segments = occupied(scale, low, high, voids)
     total = sum(end - start for start, end in segments)
     step = total // (count + 1)

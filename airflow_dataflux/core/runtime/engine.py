@@ -1,8 +1,7 @@
 """The engine: a fresh process that runs one job for an Airflow task, `python -m airflow_dataflux.core.runtime.engine`.
 
 It imports neither Airflow nor DAG code. It is handed its job over its standard input, a pipe, and answers over its
-standard output, another pipe; nothing secret touches a command line, the environment or a disk. It may be started
-before its job is known: it imports what the job will need, waits, and ends with its task if there never is a job.
+standard output, another pipe; nothing secret touches a command line, the environment or a disk.
 
 How it ends, whatever happens:
 1. The job returns or raises: it sends that as the last frame and exits.
@@ -15,7 +14,6 @@ How it ends, whatever happens:
 from __future__ import annotations
 
 import contextlib
-import importlib
 import logging
 import os
 import queue
@@ -38,7 +36,6 @@ from airflow_dataflux.core.runtime.protocol import (
     Hello,
     JobDone,
     JobFailed,
-    Ready,
     TokenAnswer,
     TokenRefused,
     TokenWanted,
@@ -143,14 +140,8 @@ def main() -> int:
     hello: Hello = source.recv()
     known = set(sys.path)
     sys.path.extend(entry for entry in hello.sys_path if entry not in known)
-    for module in hello.modules:
-        importlib.import_module(module)
+    job: Job = source.recv()
     link = _TaskLink(source, sink, cancel)
-    link.post(Ready())
-    try:
-        job: Job = source.recv()
-    except EOFError:
-        return 0  # there never was a job
     try:
         link.post(JobDone(_run(job, link, cancel, hello.log_level)))
     except BaseException as error:  # noqa: BLE001 - handed to the task, which raises it

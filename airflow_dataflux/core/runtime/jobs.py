@@ -9,15 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from airflow_dataflux.core.runtime.cancel import CancelToken
 from airflow_dataflux.core.runtime.threads import ThreadGroup
 from airflow_dataflux.core.runtime.tokens import TokenSource
 from airflow_dataflux.core.runtime.workers import WorkerBody, WorkerGroup
-
-if TYPE_CHECKING:
-    from airflow_dataflux.core.runtime.launch import WaitingEngine
 
 
 class JobContext(Protocol):
@@ -48,7 +45,7 @@ class Job:
     """What to run.
 
     Attributes:
-        run: function of a context and the payload; for an isolated job at module level, and its result must pickle.
+        run: module-level function of a context and the payload; its result must pickle.
         worker_body: the life of each worker.
         workers: how many.
         payload: picklable, without credentials.
@@ -75,7 +72,6 @@ def run_job(
     cancel: CancelToken,
     on_event: Callable[[object], None],
     isolated: bool,
-    waiting: WaitingEngine | None = None,
 ) -> Any:
     """Run a job and return its result.
 
@@ -85,7 +81,6 @@ def run_job(
         cancel: stops the job; CancelledError is then raised within a few seconds.
         on_event: called in the calling thread for each event that the job emits.
         isolated: run in an engine process with real worker processes; else here, with threads.
-        waiting: the engine for an isolated job, if one was started before.
 
     Raises:
         EngineError: the engine process died.
@@ -95,7 +90,7 @@ def run_job(
     if isolated:
         from airflow_dataflux.core.runtime.launch import run_in_engine
 
-        return run_in_engine(job, tokens=tokens, cancel=cancel, on_event=on_event, waiting=waiting)
+        return run_in_engine(job, tokens=tokens, cancel=cancel, on_event=on_event)
     group = ThreadGroup(job.worker_body, job.workers, tokens=tokens, cancel=cancel)
     try:
         context = _InProcessContext(workers=group, tokens=tokens, cancel=cancel, emit=on_event)

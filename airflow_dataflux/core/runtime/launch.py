@@ -1,11 +1,7 @@
 """The task's side of an engine: start it, answer it, and never leave it behind.
 
-An engine takes a third of a second to start, most of it for imports. A `WaitingEngine` is started before its job is
-known, so that this passes beside other work.
-
-Guarantees: when `run_in_engine` returns or raises, or a `WaitingEngine` is closed, the engine process has ended.
-Assumption: called from one thread, which may be interrupted by an exception at any line (Airflow raises its time-out
-into the task's main thread).
+Guarantees: when `run_in_engine` returns or raises, the engine process has ended. Assumption: called from one thread,
+which may be interrupted by an exception at any line (Airflow raises its time-out into the task's main thread).
 """
 
 from __future__ import annotations
@@ -19,7 +15,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from typing import IO, Any
 
@@ -34,7 +30,6 @@ from airflow_dataflux.core.runtime.protocol import (
     Hello,
     JobDone,
     JobFailed,
-    Ready,
     TokenAnswer,
     TokenRefused,
     TokenWanted,
@@ -55,19 +50,14 @@ _ALLOCATOR = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "2"}
 1 M objects by 64 streams held 1.4 GB and took a third more CPU time; so 0.5 GB. A user's own setting goes before."""
 
 
-def run_in_engine(
-    job: Job,
-    *,
-    tokens: TokenSource,
-    cancel: CancelToken,
-    on_event: Callable[[object], None],
-    waiting: WaitingEngine | None = None,
-) -> Any:
-    """Run `job` in an engine process: the one that is waiting, or a new one. See `run_job`, which this implements."""
+def run_in_engine(job: Job, *, tokens: TokenSource, cancel: CancelToken, on_event: Callable[[object], None]) -> Any:
+    """Run `job` in an engine process. See `run_job`, which this implements."""
     cancel.raise_if_cancelled()
     source = CachedTokens(tokens)
-    started = waiting or WaitingEngine()
-    with started.given_away() as engine, WakeUp() as wake, cancel.waking(wake.set):
+    with _Engine() as engine, WakeUp() as wake, cancel.waking(wake.set):
+        engine.send(
+            Hello([entry for entry in sys.path if entry], logging.getLogger(PACKAGE_LOGGER).getEffectiveLevel())
+        )
         engine.send(job)
         killed_at: float | None = None
         while True:
@@ -95,58 +85,8 @@ def run_in_engine(
                 engine.send(_answer(source))
             elif isinstance(frame, TokenRefused):
                 source.discard()
-            elif not isinstance(frame, Ready):
+            else:
                 forward_records(frame)
-
-
-class WaitingEngine:
-    """An engine without a job yet. One thread uses it, and closes it or gives it to `run_in_engine`.
-
-    Args:
-        modules: what the job will need; the engine imports it while it waits.
-    """
-
-    def __init__(self, modules: Sequence[str] = ()) -> None:
-        self._ready = False
-        self._engine: _Engine | None = None
-        try:
-            self._engine = _Engine()
-            self._engine.send(
-                Hello(
-                    [entry for entry in sys.path if entry],
-                    logging.getLogger(PACKAGE_LOGGER).getEffectiveLevel(),
-                    tuple(modules),
-                )
-            )
-        except BaseException:
-            self.close()
-            raise
-
-    @property
-    def pid(self) -> int | None:
-        """Its process; None if it was closed or given away."""
-        return None if self._engine is None else self._engine.pid
-
-    @property
-    def ready(self) -> bool:
-        """Whether it has imported everything. True, too, for one that died: whoever runs a job in it learns why."""
-        if not self._ready and self._engine is not None:
-            self._ready = self._engine.has_spoken
-        return self._ready
-
-    def given_away(self) -> _Engine:
-        """Return the engine; from now on the caller ends it."""
-        engine, self._engine = self._engine, None
-        if engine is None:
-            raise EngineError("An engine runs one job, and this one has been given away or closed.")
-        return engine
-
-    def close(self) -> None:
-        """End the engine, if it was not given away."""
-        if self._engine is not None:
-            with self._engine as engine:
-                engine.kill()
-            self._engine = None
 
 
 def _answer(tokens: TokenSource) -> TokenAnswer:
@@ -174,14 +114,7 @@ class _Engine:
         self._sink = Connection(os.dup(_pipe(self._process.stdin).fileno()), readable=False)
         _pipe(self._process.stdout).close()
         _pipe(self._process.stdin).close()
-        # It does not know the engine: one that nobody knows any more, because an exception came right after its start,
-        # is collected with its pipes, and ends by that.
-        self._reader = threading.Thread(
-            target=_forward_lines,
-            args=(_pipe(self._process.stderr), self._last_lines),
-            name="dataflux-engine-stderr",
-            daemon=True,
-        )
+        self._reader = threading.Thread(target=self._read_stderr, name="dataflux-engine-stderr", daemon=True)
         self._reader.start()
 
     def send(self, frame: object) -> None:
@@ -195,20 +128,6 @@ class _Engine:
             return self.source.recv()
         except (EOFError, OSError):
             raise self._death() from None
-
-    @property
-    def pid(self) -> int:
-        """Its process."""
-        return self._process.pid
-
-    @property
-    def has_spoken(self) -> bool:
-        """Whether there is a frame to receive, or the engine has ended."""
-        return self.source.poll()
-
-    def kill(self) -> None:
-        """Kill an engine that has nothing to tidy up."""
-        self._process.kill()
 
     def __enter__(self) -> _Engine:
         return self
@@ -226,6 +145,13 @@ class _Engine:
                 self._process.kill()
                 self._process.wait()
 
+    def _read_stderr(self) -> None:
+        with _pipe(self._process.stderr) as stream:
+            for raw in iter(stream.readline, b""):
+                line = raw.decode(errors="replace").rstrip()
+                self._last_lines.append(line)
+                logger.warning("engine: %s", line)
+
     def _death(self) -> EngineError:
         exitcode = self._process.wait()
         self._reader.join(1.0)
@@ -233,14 +159,6 @@ class _Engine:
         hint = " The kernel's out-of-memory killer sends SIGKILL: see the worker's memory." if exitcode == -9 else ""
         said = f" Its last words: {' | '.join(self._last_lines)}" if self._last_lines else ""
         return EngineError(f"The engine process ended by {how} before its job was done.{hint}{said}", exitcode=exitcode)
-
-
-def _forward_lines(stderr: IO[bytes], last_lines: deque[str]) -> None:
-    with stderr:
-        for raw in iter(stderr.readline, b""):
-            line = raw.decode(errors="replace").rstrip()
-            last_lines.append(line)
-            logger.warning("engine: %s", line)
 
 
 _SECRET = ("AIRFLOW_CONN_", "AIRFLOW_VAR_", "AIRFLOW__")

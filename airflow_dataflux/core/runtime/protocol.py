@@ -11,19 +11,10 @@ from airflow_dataflux.core.runtime.tokens import Token
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """First frame to the engine: what it needs before it can unpickle the job.
-
-    It imports `modules` at once, so that a job which comes later finds them, and says `Ready`.
-    """
+    """First frame to the engine: what it needs before it can unpickle the job."""
 
     sys_path: list[str]
     log_level: int
-    modules: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """From the engine: it waits for its job."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ import pytest
 from listing_processes import children, engines
 
 from airflow_dataflux.core.config import ListRequest, StoreConfig
-from airflow_dataflux.core.listing import list_objects, lister
+from airflow_dataflux.core.listing import list_objects
 from airflow_dataflux.core.manifest import Manifest
 from airflow_dataflux.core.runtime.tokens import AnonymousTokens
 from airflow_dataflux.testing import GCSServer
@@ -40,8 +40,7 @@ FAULTS: dict[str, tuple[float, dict[str, float]]] = {
 
 
 @pytest.mark.timeout(600 + 30 * RUNS)
-def test_listings_under_faults_with_a_killed_worker_are_exact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lister, "SMALL_STREAMS", 1)
+def test_listings_under_faults_with_a_killed_worker_are_exact(tmp_path: Path) -> None:
     hits: Counter[str] = Counter()
     for run in range(RUNS):
         # A server for each: what a run draws must not depend on the runs before it.
@@ -53,9 +52,8 @@ def test_listings_under_faults_with_a_killed_worker_are_exact(tmp_path: Path, mo
 
 def _one_run(server: GCSServer, directory: Path, run: int, hits: Counter[str]) -> None:
     draw = random.Random(SEED * 1_000_003 + run)
-    # Small pages make many requests, so that a small bucket meets many faults and is handed over to an engine. In the
-    # task there is one stream, so that something is left when the engine has started.
-    server.configure(latency_s={"list": 0.02}, jitter=0.5, page_cap=draw.choice([40, 60, 100]))
+    # Small pages make many requests, so that a small bucket meets many faults and is handed over to an engine.
+    server.configure(latency_s={"list": 0.01}, jitter=0.5, page_cap=draw.choice([40, 60, 100]))
     server.create_bucket("bucket")
     count, style = draw.randrange(30_000, 60_000), STYLES[run % len(STYLES)]
     server.synthesize("bucket", count=count, style=style, seed=draw.randrange(1000))  # type: ignore[arg-type]

@@ -24,12 +24,11 @@ from airflow_dataflux.core.errors import (
     StoreError,
 )
 from airflow_dataflux.core.gcs.client import open_store
-from airflow_dataflux.core.listing import list_objects, lister
+from airflow_dataflux.core.listing import list_objects
 from airflow_dataflux.core.listing.dividing import sampled_ranges
 from airflow_dataflux.core.manifest import Manifest, join_ranges
 from airflow_dataflux.core.namerange import NameRange
 from airflow_dataflux.core.runtime.cancel import CancelToken
-from airflow_dataflux.core.runtime.launch import WaitingEngine
 from airflow_dataflux.core.runtime.tokens import AnonymousTokens
 from airflow_dataflux.testing import GCSServer
 
@@ -58,13 +57,6 @@ def calm(server: GCSServer) -> None:
     server.forget_requests()
 
 
-@pytest.fixture
-def engine_for_sure(server: GCSServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let one stream go on in the task until the engine has started, so that there is work left for it."""
-    monkeypatch.setattr(lister, "SMALL_STREAMS", 1)
-    server.configure(latency_s={"list": 0.04}, list_per_1000_rows_s=0.025)
-
-
 def fetch(
     server: GCSServer, bucket: str, *, isolated: bool = False, cancel: CancelToken | None = None, **request: object
 ) -> Manifest:
@@ -89,7 +81,6 @@ def test_every_style_is_listed_as_the_server_knows_it(server: GCSServer, tmp_pat
     assert manifest.stats["steals"] > 0
 
 
-@pytest.mark.usefixtures("engine_for_sure")
 def test_one_stream_and_many_streams_in_processes_give_the_same_fingerprint(server: GCSServer, tmp_path: Path) -> None:
     one = fetch(server, "large", manifest_uri=str(tmp_path / "one"), workers=1, streams=1)
     many = fetch(server, "large", manifest_uri=str(tmp_path / "many"), workers=2, streams=64, isolated=True)
@@ -275,56 +266,6 @@ def test_faults_on_the_way_change_nothing(server: GCSServer, tmp_path: Path) -> 
     assert manifest.stats["retries"] >= sum(counts[fault].hits for fault in faults)
 
 
-def test_an_engine_that_is_not_needed_any_more_is_ended(
-    server: GCSServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    started: list[int] = []
-    start_engine = lister._start_engine
-
-    def start() -> WaitingEngine:
-        engine = start_engine()
-        started.extend(engines())
-        return engine
-
-    monkeypatch.setattr(lister, "_start_engine", start)
-    monkeypatch.setattr(WaitingEngine, "ready", property(lambda _: False))  # so slow that the threads are done first
-    manifest = fetch(server, "large", manifest_uri=str(tmp_path), isolated=True)
-    assert len(manifest) == 300_000
-    assert manifest.stats["workers"] == 0
-    assert len(started) == 1
-    assert engines() == []
-
-
-@pytest.mark.usefixtures("engine_for_sure")
-@pytest.mark.parametrize("how", ["cancelled", "failed"])
-def test_what_ends_while_the_engine_starts_leaves_nothing_behind(
-    server: GCSServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
-) -> None:
-    cancel = CancelToken()
-    started: list[int] = []
-    faults: list[int] = []
-    start_engine = lister._start_engine
-
-    def start_and_end() -> WaitingEngine:
-        engine = start_engine()
-        started.extend(engines())
-        if how == "cancelled":
-            cancel.cancel("the test says so")
-        else:
-            faults.append(server.fail("status", operation="list", status=400))
-        return engine
-
-    monkeypatch.setattr(lister, "_start_engine", start_and_end)
-    with pytest.raises(CancelledError if how == "cancelled" else StoreError):
-        fetch(server, "large", manifest_uri=str(tmp_path), isolated=True, cancel=cancel)
-    for fault in faults:
-        server.stop_failing(fault)
-        assert server.faults()[fault].hits > 0
-    assert len(started) == 1
-    assert engines() == []
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
-
-
 def test_what_fails_for_good_leaves_nothing_behind(server: GCSServer, tmp_path: Path) -> None:
     fault = server.fail("status", operation="list", status=400, nth=20)
     with pytest.raises(StoreError):
@@ -352,8 +293,8 @@ def test_a_cancel_stops_everything_and_publishes_nothing(server: GCSServer, tmp_
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
-@pytest.mark.usefixtures("engine_for_sure")
 def test_a_killed_worker_process_loses_and_doubles_nothing(server: GCSServer, tmp_path: Path) -> None:
+    server.configure(latency_s={"list": 0.04}, list_per_1000_rows_s=0.025)
     listed: list[Manifest] = []
 
     def run() -> None:
@@ -362,12 +303,9 @@ def test_a_killed_worker_process_loses_and_doubles_nothing(server: GCSServer, tm
 
     listing = threading.Thread(target=run)
     listing.start()
-    workers: list[int] = []
-    while not workers and listing.is_alive():
-        workers = [worker for engine in engines() for worker in children(engine)]
-    begun = len(server.log("list"))
-    while len(server.log("list")) < begun + 24 and listing.is_alive():
+    while len(server.log("list")) < 110 and listing.is_alive():
         pass
+    workers = [worker for engine in engines() for worker in children(engine)]
     assert workers
     os.kill(workers[-1], signal.SIGKILL)
     listing.join()

@@ -14,7 +14,6 @@ import pytest
 from airflow_dataflux.core.errors import CancelledError, EngineError, StoreError
 from airflow_dataflux.core.runtime.cancel import CancelToken
 from airflow_dataflux.core.runtime.jobs import Job, run_job
-from airflow_dataflux.core.runtime.launch import WaitingEngine
 from airflow_dataflux.core.runtime.tokens import AnonymousTokens, CachedTokens, Token
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -34,16 +33,7 @@ class CountingTokens:
 
 
 def run(
-    job_function,
-    body,
-    payload=None,
-    *,
-    workers=2,
-    isolated=True,
-    tokens=None,
-    cancel=None,
-    on_event=lambda _: None,
-    waiting=None,
+    job_function, body, payload=None, *, workers=2, isolated=True, tokens=None, cancel=None, on_event=lambda _: None
 ):
     return run_job(
         Job(run=job_function, worker_body=body, workers=workers, payload=payload),
@@ -51,7 +41,6 @@ def run(
         cancel=cancel or CancelToken(),
         on_event=on_event,
         isolated=isolated,
-        waiting=waiting,
     )
 
 
@@ -147,70 +136,6 @@ def test_a_killed_worker_is_noticed_at_once_and_can_be_replaced() -> None:
 def test_a_killed_engine_is_an_error_that_says_so_and_leaves_no_process() -> None:
     with pytest.raises(EngineError, match=r"SIGKILL.*about to die"):
         run(jobs.kill_myself, jobs.double)
-
-
-def test_an_engine_that_waited_runs_one_job_and_has_ended_after_it() -> None:
-    waiting = WaitingEngine(["airflow_dataflux.core.listing.worker"])
-    pid = waiting.pid
-    result = run(jobs.sum_of_doubles, jobs.double, list(range(10)), waiting=waiting)
-    assert (result["total"], result["engine"]) == (90, pid)
-    assert wait_until_gone([pid]) == []
-    with pytest.raises(EngineError, match="one job"):
-        run(jobs.sum_of_doubles, jobs.double, [1], waiting=waiting)
-    waiting.close()
-
-
-def test_an_engine_that_got_no_job_ends_when_it_is_closed() -> None:
-    waiting = WaitingEngine()
-    pid = waiting.pid
-    assert pid is not None
-    assert is_alive(pid)
-    waiting.close()
-    waiting.close()
-    assert wait_until_gone([pid]) == []
-    assert not waiting.ready
-
-
-def test_an_engine_that_died_while_it_waited_is_told_by_its_job() -> None:
-    waiting = WaitingEngine()
-    assert waiting.pid is not None
-    os.kill(waiting.pid, signal.SIGKILL)
-    while not waiting.ready:
-        pass
-    with pytest.raises(EngineError, match="SIGKILL"):
-        run(jobs.sum_of_doubles, jobs.double, [1], waiting=waiting)
-
-
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["SIGKILL", "SIGTERM"])
-def test_an_engine_that_waits_does_not_outlive_its_task(number: signal.Signals) -> None:
-    script = textwrap.dedent("""
-        from airflow_dataflux.core.runtime.launch import WaitingEngine
-        engine = WaitingEngine()
-        while not engine.ready:
-            pass
-        print(engine.pid, flush=True)
-        input()
-    """)
-    task = subprocess.Popen(
-        [sys.executable, "-c", script],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        cwd=Path(__file__).parents[4],
-    )
-    assert task.stdout is not None
-    assert task.stdin is not None
-    pid = int(task.stdout.readline())
-    assert is_alive(pid)
-    if number == signal.SIGKILL:
-        task.kill()
-    else:
-        os.killpg(task.pid, number)
-    task.wait()
-    task.stdout.close()
-    task.stdin.close()
-    assert wait_until_gone([pid]) == []
 
 
 @BOTH_WAYS
