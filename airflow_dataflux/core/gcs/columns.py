@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from airflow_dataflux.core.arrowvalues import from_buffers
+from airflow_dataflux.core.arrowvalues import column, from_buffers
 from airflow_dataflux.core.model import ROW_SCHEMA
 
 _TEXT = pa.string()
@@ -43,8 +43,8 @@ def name_column(values: Sequence[str]) -> pa.Array:
     # Joined in Python, split by Arrow: no call a value. Names hold no line ends; were there one, the counts differ.
     joined = "\n".join(values).encode()
     whole = from_buffers(_TEXT, 1, array.array("i", (0, len(joined))), joined)
-    column = _SPLIT.call([whole], _AT_LINE_ENDS, memory_pool=_POOL).values
-    return column if len(column) == len(values) else pa.array(values, _TEXT)
+    parts = _SPLIT.call([whole], _AT_LINE_ENDS, memory_pool=_POOL).values
+    return parts if len(parts) == len(values) else column(values, _TEXT)
 
 
 def text_column(values: Sequence[str | None]) -> pa.Array:
@@ -98,7 +98,7 @@ def _crc32c_column_with_gaps(values: Sequence[str | None]) -> pa.Array:
     if not present:
         return pa.nulls(len(values), _CRC32C)
     decoded = iter(_crc32cs("".join(present), len(present)))
-    return pa.array([None if value is None else next(decoded) for value in values], _CRC32C)
+    return column([None if value is None else next(decoded) for value in values], _CRC32C)
 
 
 @functools.lru_cache(maxsize=8)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from airflow_dataflux.core.arrowvalues import column
 from airflow_dataflux.core.manifest import Manifest
 from airflow_dataflux.core.staging.receipt import EXTRANEOUS, STATE_SCHEMA
 from airflow_dataflux.core.staging.reuse import EarlierObject
@@ -42,6 +43,6 @@ def _extraneous(files: list[EarlierObject]) -> pa.RecordBatch:
     columns = [[getattr(one, field.name) for one in files] for field in STATE_SCHEMA]
     columns[STATE_SCHEMA.get_field_index("status")] = [EXTRANEOUS] * len(files)
     return pa.record_batch(
-        [pa.array(values, field.type) for values, field in zip(columns, STATE_SCHEMA, strict=True)],
+        [column(values, field.type) for values, field in zip(columns, STATE_SCHEMA, strict=True)],
         schema=STATE_SCHEMA,
     )
