@@ -43,7 +43,7 @@ from airflow_dataflux.core.listing.plan import (
     Outcome,
     ProcessFigures,
 )
-from airflow_dataflux.core.listing.runreport import ListingRecord, write_report
+from airflow_dataflux.core.listing.recording import ListingRecord
 from airflow_dataflux.core.listing.seeding import Seeds
 from airflow_dataflux.core.listing.stream import NameColumn, page_listed
 from airflow_dataflux.core.listing.unneeded import DELETES_IN_FLIGHT, delete_unneeded
@@ -51,7 +51,7 @@ from airflow_dataflux.core.listing.worker import listing_worker, part_prefix
 from airflow_dataflux.core.manifest import Manifest, ManifestFiles, PartWriter, inline, publish
 from airflow_dataflux.core.manifest.location import manifest_location
 from airflow_dataflux.core.namerange import NameRange, after, distinct_prefixes, prefix_range
-from airflow_dataflux.core.report.notice import OnReport
+from airflow_dataflux.core.report.notice import OnReport, ReportNotice
 from airflow_dataflux.core.runtime.cancel import CancelToken
 from airflow_dataflux.core.runtime.jobs import Job, run_job
 from airflow_dataflux.core.runtime.progress import Progress
@@ -182,7 +182,7 @@ class _Listing:
             except BaseException:
                 self._delete_parts(files, ())
                 raise
-            notice = write_report(files, manifest, self._record) if self._record else None
+            notice = self._report(files, manifest)
             if_it_fails.pop_all()
         stats = manifest.stats
         logger.info(
@@ -328,6 +328,13 @@ class _Listing:
         if so_far.figures.lost_workers:
             self._delete_parts(files, [part.path for part in parts])
         return manifest
+
+    def _report(self, files: ManifestFiles, manifest: Manifest) -> ReportNotice | None:
+        if self._record is None:
+            return None
+        from airflow_dataflux.core.listing.runreport import write_report  # most of it is of use to nobody else
+
+        return write_report(files, manifest, self._record)
 
     def _inline(self, batches: Any, so_far: _Progressing) -> Manifest:
         return inline(

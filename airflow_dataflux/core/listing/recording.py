@@ -10,6 +10,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
+import pyarrow as pa
+
 from airflow_dataflux.core.listing.messages import (
     ListRange,
     Order,
@@ -21,7 +23,7 @@ from airflow_dataflux.core.listing.messages import (
 )
 from airflow_dataflux.core.report.census import Census
 from airflow_dataflux.core.report.series import Series
-from airflow_dataflux.core.report.spans import SpanKind, SpanLog
+from airflow_dataflux.core.report.spans import Span, SpanKind, SpanLog
 
 
 @dataclass(slots=True)
@@ -44,6 +46,37 @@ class JobRecord:
     objects: Series = field(default_factory=Series)
     census: Census = field(default_factory=Census)
     lost: list[tuple[int, float]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class ListingRecord:
+    """What a listing remembers for its report: its first page, then its jobs.
+
+    Attributes:
+        began: when it began, on the monotonic clock.
+        first: the first page.
+        first_census: its objects that passed the filters.
+        jobs: in the order in which they ran.
+    """
+
+    began: float
+    first: Span | None = None
+    first_census: Census = field(default_factory=Census)
+    jobs: list[JobRecord] = field(default_factory=list)
+
+    def first_page(self, listed: int, kept: pa.RecordBatch, *, low: str, high: str | None) -> None:
+        """Take note of the first page, when it is there."""
+        end_s = time.monotonic() - self.began
+        self.first = Span(0, 0, 0.0, end_s, SpanKind.LISTED, low, high, listed, 1, listed_s=end_s)
+        self.first_census.add(kept)
+
+    def census(self) -> Census:
+        """Return the objects of the manifest."""
+        whole = Census()
+        whole.merge(self.first_census)
+        for job in self.jobs:
+            whole.merge(job.census)
+        return whole
 
 
 class Recorder:

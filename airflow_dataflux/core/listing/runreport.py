@@ -8,16 +8,12 @@ be written is a warning: the manifest is there and right.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-import pyarrow as pa
-
 from airflow_dataflux import __version__
-from airflow_dataflux.core.listing.recording import JobRecord
+from airflow_dataflux.core.listing.recording import JobRecord, ListingRecord
 from airflow_dataflux.core.manifest import Manifest, ManifestFiles
 from airflow_dataflux.core.manifest.location import REPORT_NAME, join_uri
 from airflow_dataflux.core.report import wording
@@ -34,7 +30,6 @@ from airflow_dataflux.core.report.blocks import (
     Table,
     Timeline,
 )
-from airflow_dataflux.core.report.census import Census
 from airflow_dataflux.core.report.notice import ReportNotice
 from airflow_dataflux.core.report.page import render
 from airflow_dataflux.core.report.series import Series
@@ -45,37 +40,6 @@ _LOG = logging.getLogger(__name__)
 
 _PAGE_USD = 0.005 / 1000
 """A list request is one of class A, in the United States multi-region (https://cloud.google.com/storage/pricing)."""
-
-
-@dataclass(slots=True)
-class ListingRecord:
-    """What a listing remembers for its report: its first page, then its jobs.
-
-    Attributes:
-        began: when it began, on the monotonic clock.
-        first: the first page.
-        first_census: its objects that passed the filters.
-        jobs: in the order in which they ran.
-    """
-
-    began: float
-    first: Span | None = None
-    first_census: Census = field(default_factory=Census)
-    jobs: list[JobRecord] = field(default_factory=list)
-
-    def first_page(self, listed: int, kept: pa.RecordBatch, *, low: str, high: str | None) -> None:
-        """Take note of the first page, when it is there."""
-        end_s = time.monotonic() - self.began
-        self.first = Span(0, 0, 0.0, end_s, SpanKind.LISTED, low, high, listed, 1, listed_s=end_s)
-        self.first_census.add(kept)
-
-    def census(self) -> Census:
-        """Return the objects of the manifest."""
-        whole = Census()
-        whole.merge(self.first_census)
-        for job in self.jobs:
-            whole.merge(job.census)
-        return whole
 
 
 def write_report(files: ManifestFiles, manifest: Manifest, record: ListingRecord) -> ReportNotice | None:

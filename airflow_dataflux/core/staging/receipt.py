@@ -20,6 +20,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from airflow_dataflux.core.report.notice import ReportNotice
 from airflow_dataflux.core.staging.localfile import Branches, DestinationTree
 from airflow_dataflux.core.staging.localpath import OWN_DIRECTORY
 
@@ -201,6 +202,20 @@ def receipt_name(scope: str) -> str:
 def report_name(scope: str) -> str:
     """Return the name of the report of a scope's staging below `.dataflux`."""
     return f"report{_suffix(scope)}.html"
+
+
+def notice_of(receipt: Receipt) -> ReportNotice:
+    """Return what is told of the report beside a receipt."""
+    shard = f", shard {receipt.scope}" if receipt.scope else ""
+    return ReportNotice(
+        kind="staging",
+        uri=f"file://{os.path.join(receipt.destination, OWN_DIRECTORY, report_name(receipt.scope))}",
+        title=f"gs://{receipt.bucket} to {receipt.destination}{shard}",
+        object_count=receipt.object_count,
+        total_bytes=receipt.total_bytes,
+        seconds=receipt.seconds,
+        finished_at=receipt.finished_at,
+    )
 
 
 def _suffix(scope: str) -> str:

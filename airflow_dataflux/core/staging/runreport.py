@@ -8,7 +8,6 @@ that cannot be written is a warning: the files are there and right.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -38,7 +37,7 @@ from airflow_dataflux.core.runtime.usage import Usage
 from airflow_dataflux.core.staging.localfile import Branches, DestinationTree
 from airflow_dataflux.core.staging.localpath import OWN_DIRECTORY
 from airflow_dataflux.core.staging.plan import BatchKind
-from airflow_dataflux.core.staging.receipt import Receipt, report_name
+from airflow_dataflux.core.staging.receipt import Receipt, notice_of, report_name
 from airflow_dataflux.core.staging.recording import (
     COMPOSING,
     READING_COMPOSITES,
@@ -88,20 +87,6 @@ def write_report(tree: DestinationTree, receipt: Receipt, course: Course) -> Rep
         _LOG.warning("The report of the staging could not be written to %s/%s: %s", receipt.destination, path, error)
         return None
     return notice_of(receipt)
-
-
-def notice_of(receipt: Receipt) -> ReportNotice:
-    """Return what is told of the report beside a receipt."""
-    shard = f", shard {receipt.scope}" if receipt.scope else ""
-    return ReportNotice(
-        kind="staging",
-        uri=f"file://{os.path.join(receipt.destination, OWN_DIRECTORY, report_name(receipt.scope))}",
-        title=f"gs://{receipt.bucket} to {receipt.destination}{shard}",
-        object_count=receipt.object_count,
-        total_bytes=receipt.total_bytes,
-        seconds=receipt.seconds,
-        finished_at=receipt.finished_at,
-    )
 
 
 def staging_page(receipt: Receipt, course: Course) -> Page:

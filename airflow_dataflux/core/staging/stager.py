@@ -65,10 +65,9 @@ from airflow_dataflux.core.staging.preflight import (
     look_at_file_system,
     probe_composing,
 )
-from airflow_dataflux.core.staging.receipt import SKIPPED, Receipt, ReceiptFiles, report_name
+from airflow_dataflux.core.staging.receipt import SKIPPED, Receipt, ReceiptFiles, notice_of, report_name
 from airflow_dataflux.core.staging.recording import StagingRecord
 from airflow_dataflux.core.staging.reuse import EarlierObject, EarlierStaging, earlier_stagings
-from airflow_dataflux.core.staging.runreport import Course, notice_of, write_report
 from airflow_dataflux.core.staging.states import final_states
 from airflow_dataflux.core.staging.survey import Ground, Survey, survey
 from airflow_dataflux.core.staging.transfer import Outcome
@@ -441,6 +440,8 @@ class _Staging:
         if self._record is None:
             files.remove(report_name(receipt.scope))
             return None
+        from airflow_dataflux.core.staging.runreport import Course, write_report  # much, and of use to nobody else
+
         workers = dispatcher.totals.processes
         course = Course(
             record=self._record,
