@@ -40,6 +40,19 @@ def sum_of_doubles(context: JobContext, numbers: list[int]) -> dict[str, object]
     }
 
 
+def what_arrow_loaded(_context: JobContext, _payload: None) -> tuple[object, bool, int]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from airflow_dataflux.core.arrowvalues import column
+
+    total = pc.sum(column([1, 2], pa.int64())).as_py()
+    loaded = "numpy" in sys.modules
+    import numpy as np
+
+    return total, loaded, int(np.arange(4).sum())
+
+
 def report_token(link: WorkerLink) -> None:
     link.receive()
     token = link.tokens.fetch()

@@ -75,6 +75,10 @@ def test_an_isolated_job_runs_in_other_processes_that_import_neither_airflow_nor
     assert result["modules"] == []
 
 
+def test_an_engine_has_arrow_without_numpy_and_yet_numpy_for_who_asks() -> None:
+    assert run(jobs.what_arrow_loaded, jobs.double) == (3, False, 6)
+
+
 @BOTH_WAYS
 def test_workers_get_the_callers_token(isolated: bool) -> None:
     source = CountingTokens(valid_for_s=3600)
