@@ -33,7 +33,7 @@ from airflow_dataflux.core.staging.localfile import DestinationTree
 from airflow_dataflux.core.staging.plan import Batch, BatchKind
 from airflow_dataflux.core.staging.ranged import RangedObject
 from airflow_dataflux.core.staging.reading import Reader
-from airflow_dataflux.core.staging.transfer import Outcome, Transfer
+from airflow_dataflux.core.staging.transfer import Outcome, Transfer, cutting_at_once
 
 _WRITES = RetryPolicy(attempts=6, deadline_s=20.0)
 """Less patient than reads (about 4 s of back-off): what cannot be composed soon is read directly, and what cannot be
@@ -140,7 +140,13 @@ def stage_worker(link: WorkerLink) -> None:
         closing.callback(tree.close)
         keeper = CompositeKeeper(writer, setup.bucket, setup.names.attempt)
         transfer = Transfer(
-            Reader(store, setup.bucket, link.cancel), writer, tree, keeper, setup.names, setup.strip_prefix
+            Reader(store, setup.bucket, link.cancel),
+            writer,
+            tree,
+            keeper,
+            setup.names,
+            setup.strip_prefix,
+            threading.Semaphore(cutting_at_once(tree.seconds_a_file())),
         )
         pool = _Pool(link, transfer, setup.threads)
         try:

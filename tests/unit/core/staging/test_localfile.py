@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 
 from airflow_dataflux.core.errors import DestinationError, InsufficientSpaceError
 from airflow_dataflux.core.staging.localfile import Branches, DestinationTree
+from airflow_dataflux.core.staging.transfer import cutting_at_once
 
 
 @pytest.fixture(params=["anonymous", "named"])
@@ -139,6 +141,29 @@ def test_a_full_disk_says_what_is_free(tree: DestinationTree, monkeypatch: pytes
     assert files_below(tree) == []
 
 
+@pytest.mark.parametrize(
+    ("free_bytes", "inodes", "free_inodes", "unit"),
+    [
+        (1000, 1000, 0, "inodes"),
+        (1000, 1000, 1, "inodes"),
+        (0, 1000, 900, "bytes"),
+        (2, 1000, 900, "bytes"),
+        (2, 0, 0, "bytes"),
+    ],
+)
+def test_what_has_run_out_is_named_though_there_is_a_little_again(
+    tree: DestinationTree,
+    monkeypatch: pytest.MonkeyPatch,
+    free_bytes: int,
+    inodes: int,
+    free_inodes: int,
+    unit: str,
+) -> None:
+    found = os.statvfs_result((1, 1, 1000, free_bytes, free_bytes, inodes, free_inodes, free_inodes, 0, 255))
+    monkeypatch.setattr(os, "fstatvfs", lambda _descriptor: found)
+    assert tree.no_space("Writing failed").unit == unit
+
+
 def test_no_descriptor_stays_open(tree: DestinationTree) -> None:
     before = len(os.listdir("/proc/self/fd"))
     for number in range(20):
@@ -168,3 +193,21 @@ def test_temporary_files_of_a_killed_staging_are_removed_by_its_own_scope_only(t
     assert [path.name.partition("~")[0] for path in directory.iterdir()] == ["00001-of-00002"]
     first.close()
     second.close()
+
+
+def test_a_slow_file_system_is_told_from_a_fast_one(tree: DestinationTree, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cutting_at_once(tree.seconds_a_file()) < 20
+    real_open = os.open
+
+    def slow_open(path: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        if flags & os.O_WRONLY:
+            time.sleep(0.002)
+        return real_open(path, flags, mode, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "open", slow_open)
+    assert cutting_at_once(tree.seconds_a_file()) >= 20
+    assert files_below(tree) == []
+
+
+def test_one_thread_cuts_unless_the_file_system_makes_it_wait() -> None:
+    assert [cutting_at_once(seconds) for seconds in (0.0, 0.00003, 0.0001, 0.001, 0.005, 10.0)] == [1, 1, 1, 10, 32, 32]
