@@ -12,6 +12,7 @@ surrogates. It is a model only: how good it is decides how even a split is, neve
 from __future__ import annotations
 
 import bisect
+import functools
 import itertools
 import re
 import unicodedata
@@ -69,8 +70,12 @@ _SPAN_STEPS = 16
 """Code points that stand for the span between two known characters beyond ASCII."""
 
 
+@functools.lru_cache(maxsize=8192)
 def shape(name: str) -> str:
-    """Return `name` with one sign for each kind of letter or digit: names of one shape are mostly made by one rule."""
+    """Return `name` with one sign for each kind of letter or digit: names of one shape are mostly made by one rule.
+
+    Remembered, because every scale asks for the same few names: that was half of what a scheduler spent.
+    """
     if name.isascii():
         return _ASCII_SHAPE.sub("x", name)
     return "".join(
