@@ -16,6 +16,7 @@ from airflow_dataflux.compat import Asset, AssetAlias, is_asset
 
 if TYPE_CHECKING:
     from airflow_dataflux.compat import BaseOperator, Context
+    from airflow_dataflux.core.manifest import Manifest
 
 
 def announce(operator: BaseOperator, context: Context, *, uri: str, extra: Mapping[str, Any], changed: bool) -> None:
@@ -36,3 +37,19 @@ def announce(operator: BaseOperator, context: Context, *, uri: str, extra: Mappi
             context["outlet_events"][outlet].add(Asset(uri=uri), extra=dict(extra))
         elif is_asset(outlet):
             context["outlet_events"][outlet].extra.update(extra)
+
+
+def announce_manifest(operator: BaseOperator, context: Context, manifest: Manifest, *, changed: bool) -> None:
+    """Do the same for a manifest that was made: its identity, its size and where it is."""
+    announce(
+        operator,
+        context,
+        uri=f"gs://{manifest.bucket}/{manifest.prefixes[0]}",
+        extra={
+            "fingerprint": manifest.fingerprint,
+            "manifest_uri": manifest.uri,
+            "objects": len(manifest),
+            "bytes": manifest.total_bytes,
+        },
+        changed=changed,
+    )

@@ -13,7 +13,7 @@ from airflow_dataflux.links.storage import BucketLink, ManifestLink, ReportLink,
 from airflow_dataflux.operators.choices import OnEmpty, OnUnchanged, checked_choice
 from airflow_dataflux.operators.dataflux import DatafluxOperator, log_group
 from airflow_dataflux.operators.division import Division, checked_division, returned
-from airflow_dataflux.operators.events import announce
+from airflow_dataflux.operators.events import announce_manifest
 from airflow_dataflux.operators.lineage import Lineage
 from airflow_dataflux.operators.metrics import record_listing
 from airflow_dataflux.operators.reports import report_pusher
@@ -226,19 +226,14 @@ class FastListOperator(DatafluxOperator):
     def _publish(
         self, context: Context, manifest: Manifest, division: Division, *, changed: bool
     ) -> dict[str, Any] | list[dict[str, Any]]:
-        figures = {"objects": len(manifest), "bytes": manifest.total_bytes}
-        announce(
-            self,
-            context,
-            uri=f"gs://{manifest.bucket}/{manifest.prefixes[0]}",
-            extra={"fingerprint": manifest.fingerprint, "manifest_uri": manifest.uri, **figures},
-            changed=changed,
-        )
+        announce_manifest(self, context, manifest, changed=changed)
         record_listing(context, manifest.reference())
         where = manifest.uri or "XCom"
         change = "changed" if changed else "unchanged"
         with log_group(self.log.info, "summary"):
-            self.log.info("%d objects, %d bytes in the manifest in %s (%s)", *figures.values(), where, change)
+            self.log.info(
+                "%d objects, %d bytes in the manifest in %s (%s)", len(manifest), manifest.total_bytes, where, change
+            )
         return returned(context, manifest, division)
 
 

@@ -9,7 +9,7 @@ from airflow_dataflux.failures import airflow_outcomes
 from airflow_dataflux.links.storage import BucketLink, ManifestLink, bucket_address
 from airflow_dataflux.operators.dataflux import DatafluxOperator
 from airflow_dataflux.operators.division import checked_division, returned
-from airflow_dataflux.operators.events import announce
+from airflow_dataflux.operators.events import announce_manifest
 from airflow_dataflux.operators.lineage import Lineage
 
 if TYPE_CHECKING:
@@ -76,16 +76,10 @@ class JoinManifestsOperator(DatafluxOperator):
             manifest = hook.join(parameters.references(self.manifests), uri, user_project=self.user_project)
             BucketLink().push(context, bucket_address(manifest.bucket, manifest.prefixes[0]))
             self.lineage = Lineage.of(manifest, manifest.uri)
-            figures = {"objects": len(manifest), "bytes": manifest.total_bytes}
-            announce(
-                self,
-                context,
-                uri=f"gs://{manifest.bucket}/{manifest.prefixes[0]}",
-                extra={"fingerprint": manifest.fingerprint, "manifest_uri": manifest.uri, **figures},
-                changed=earlier is None or earlier.fingerprint != manifest.fingerprint,
-            )
+            changed = earlier is None or earlier.fingerprint != manifest.fingerprint
+            announce_manifest(self, context, manifest, changed=changed)
             self.log.info(
                 "Joined %d manifests: %d objects, %d bytes in the manifest in %s",
-                *(manifest.stats["joined"], *figures.values(), manifest.uri),
+                *(manifest.stats["joined"], len(manifest), manifest.total_bytes, manifest.uri),
             )
             return returned(context, manifest, division)

@@ -14,8 +14,9 @@ neither the server nor its HTTP library: the server runs elsewhere, and this sid
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from airflow_dataflux.lazynames import on_first_use
 
 if TYPE_CHECKING:
     from airflow_dataflux.testing.handle import GCSServer as GCSServer
@@ -36,9 +37,4 @@ _LAZY = {
 
 __all__ = sorted(_LAZY)
 
-
-def __getattr__(name: str) -> Any:
-    """Import the module that holds `name` on first use (PEP 562)."""
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_LAZY[name]), name)
+__getattr__, __dir__ = on_first_use(__name__, _LAZY)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from airflow_dataflux.lazynames import on_first_use
 
 if TYPE_CHECKING:
     from airflow_dataflux.core.listing.lister import list_objects as list_objects
@@ -11,8 +12,4 @@ if TYPE_CHECKING:
 __all__ = ["list_objects"]
 
 
-def __getattr__(name: str) -> Any:
-    """Import the lister on first use (PEP 562)."""
-    if name != "list_objects":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return import_module(f"{__name__}.lister").list_objects
+__getattr__, __dir__ = on_first_use(__name__, {"list_objects": "airflow_dataflux.core.listing.lister"})

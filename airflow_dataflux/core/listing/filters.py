@@ -8,21 +8,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from airflow_dataflux.core.arrowvalues import column, number
 from airflow_dataflux.core.config import Filters
-from airflow_dataflux.core.model import ROW_SCHEMA
+from airflow_dataflux.core.model import EPOCH, ROW_SCHEMA
 
 _POOL = pa.system_memory_pool()
 """Arrow's own allocator keeps some MB for every thread that ever used it; every listing passes here."""
 
 _ZERO = number(0, pa.int64())
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _Mask = Callable[[pa.RecordBatch], pa.Array]
 
@@ -70,7 +68,7 @@ def _masks(filters: Filters) -> list[tuple[str, _Mask]]:
 
 
 def _comparison(name: str, bound: int | datetime, compare: Callable[[pa.Array, pa.Scalar], pa.Array]) -> _Mask:
-    value = bound if isinstance(bound, int) else (bound - _EPOCH) // timedelta(microseconds=1)
+    value = bound if isinstance(bound, int) else (bound - EPOCH) // timedelta(microseconds=1)
     scalar = number(value, ROW_SCHEMA.field(name).type)
     return lambda rows: compare(rows.column(name), scalar)
 

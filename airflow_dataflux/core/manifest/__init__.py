@@ -7,8 +7,9 @@ reader, and Parquet itself is imported when the first part is written or read.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from airflow_dataflux.lazynames import on_first_use
 
 if TYPE_CHECKING:
     from airflow_dataflux.core.manifest.diff import DiffCounts as DiffCounts
@@ -27,35 +28,24 @@ if TYPE_CHECKING:
     from airflow_dataflux.core.manifest.publishing import publish as publish
     from airflow_dataflux.core.manifest.schema import FORMAT as FORMAT
 
-_MODULES = {
-    "DiffCounts": "diff",
-    "Digest": "fingerprint",
-    "FORMAT": "schema",
-    "INLINE_MAX_BYTES": "inlining",
-    "InlineCollector": "inlining",
-    "Manifest": "manifest",
-    "ManifestDiff": "diff",
-    "ManifestFiles": "files",
-    "PartInfo": "parts",
-    "PartWriter": "parts",
-    "Shard": "manifest",
-    "inline": "publishing",
-    "join": "joining",
-    "join_ranges": "joining",
-    "publish": "publishing",
+_LAZY = {
+    "DiffCounts": "airflow_dataflux.core.manifest.diff",
+    "Digest": "airflow_dataflux.core.manifest.fingerprint",
+    "FORMAT": "airflow_dataflux.core.manifest.schema",
+    "INLINE_MAX_BYTES": "airflow_dataflux.core.manifest.inlining",
+    "InlineCollector": "airflow_dataflux.core.manifest.inlining",
+    "Manifest": "airflow_dataflux.core.manifest.manifest",
+    "ManifestDiff": "airflow_dataflux.core.manifest.diff",
+    "ManifestFiles": "airflow_dataflux.core.manifest.files",
+    "PartInfo": "airflow_dataflux.core.manifest.parts",
+    "PartWriter": "airflow_dataflux.core.manifest.parts",
+    "Shard": "airflow_dataflux.core.manifest.manifest",
+    "inline": "airflow_dataflux.core.manifest.publishing",
+    "join": "airflow_dataflux.core.manifest.joining",
+    "join_ranges": "airflow_dataflux.core.manifest.joining",
+    "publish": "airflow_dataflux.core.manifest.publishing",
 }
 
-__all__ = sorted(_MODULES)
+__all__ = sorted(_LAZY)
 
-
-def __getattr__(name: str) -> Any:
-    """Import the module that holds `name` on first use (PEP 562)."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_MODULES})
+__getattr__, __dir__ = on_first_use(__name__, _LAZY)

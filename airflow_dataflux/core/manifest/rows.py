@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pyarrow as pa
 
-from airflow_dataflux.core.model import ROW_SCHEMA, Row
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+from airflow_dataflux.core.model import EPOCH, ROW_SCHEMA, Row
 
 
 def rows_of(batch: pa.RecordBatch) -> Iterator[Row]:
@@ -28,7 +26,7 @@ def rows_of(batch: pa.RecordBatch) -> Iterator[Row]:
             generation=generation,
             crc32c=crc32c,
             storage_class=storage_class,
-            updated=_EPOCH + timedelta(microseconds=updated),
+            updated=EPOCH + timedelta(microseconds=updated),
             content_type=content_type,
             content_encoding=content_encoding,
         )
