@@ -56,6 +56,7 @@ def open_store(
     connections: int,
     cancel: CancelToken | None = None,
     budget_share: float = 1.0,
+    found_reads_per_s: float | None = None,
     policy: RetryPolicy = DEFAULT_POLICY,
     beside: Store | None = None,
 ) -> Store:
@@ -67,6 +68,7 @@ def open_store(
         connections: connections kept alive; give it the most requests that will be in flight at once.
         cancel: ends back-offs and waits. A clean-up after a cancel needs a store with another token, or none.
         budget_share: this process's part (0-1] of the bucket's request rates, where several processes share a bucket.
+        found_reads_per_s: what the bucket was found to bear in all; None: nothing was refused so far.
         policy: how requests are retried.
         beside: another store for the same place, whose connections this one uses, too; whichever is closed first closes
             them for both. `connections` is then the other's.
@@ -77,7 +79,12 @@ def open_store(
         raise InvalidRequestError(
             f"connections must be 1 or more and budget_share in (0, 1], got {connections} and {budget_share}."
         )
-    access = Access(tokens=tokens, cancel=cancel or CancelToken(), policy=policy, budgets=Budgets.first(budget_share))
+    access = Access(
+        tokens=tokens,
+        cancel=cancel or CancelToken(),
+        policy=policy,
+        budgets=Budgets.first(budget_share, found_reads_per_s=found_reads_per_s),
+    )
     shared = beside.exchanger if isinstance(beside, HttpStore) else None
     transport = Transport(config, access, shared or connect(config.endpoint, connections))
     return HttpStore(transport, user_project=config.user_project)
@@ -290,6 +297,10 @@ class HttpStore:
     def counts(self) -> RequestCounts:
         """Return the requests sent so far."""
         return self._transport.counts()
+
+    def found_reads_per_s(self) -> float | None:
+        """Return the rate of reads that the bucket was found to bear from here; None while nothing was refused."""
+        return self._transport.found_reads_per_s()
 
     def close(self) -> None:
         """Close all connections."""

@@ -10,7 +10,8 @@ Guarantees: thread-safe; requests are spaced evenly, in bursts of at most `_BURS
 cancel token, never busy. A request that was sent before the last reduction cannot cause another one: it tells about
 the old rate.
 
-A budget belongs to one process. Several processes that share a bucket's rate each take a `share` of the first rates.
+A budget belongs to one process. Several processes that share a bucket's rate each take a `share` of the first rates,
+and of what an earlier process has found.
 """
 
 from __future__ import annotations
@@ -73,16 +74,19 @@ _LEAST_WINDOW_S = 0.25
 class RequestBudget:
     """How many requests a second may begin."""
 
-    def __init__(self, first_rate: float, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, first_rate: float, *, found_rate: float | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Begin at `first_rate`, or, where it is known already what is accepted, as if just reduced to that."""
         self._clock = clock
         self._lock = threading.Lock()
         self._first_rate = first_rate
         self._began_at = clock()
         self._next_at = self._began_at
-        self._reduced_at: float | None = None
-        self._recovery_s = _RECOVERY_S
+        self._reduced_at = None if found_rate is None else self._began_at
+        self._recovery_s = _RECOVERY_S if found_rate is None else _LEAST_RECOVERY_S
         self._reductions = 0
-        self._accepted_rate = first_rate
+        self._accepted_rate = first_rate if found_rate is None else min(first_rate, found_rate)
         self._begun = _RecentRate()
         self._begun_since = 0
         self._refused_since = 0
@@ -93,6 +97,11 @@ class RequestBudget:
         """Return the requests a second that may begin now."""
         with self._lock:
             return self._rate(self._clock())
+
+    def found_rate(self) -> float | None:
+        """Return the rate that was found to be accepted; None while nothing was refused."""
+        with self._lock:
+            return None if self._reduced_at is None else self._accepted_rate
 
     def acquire(self, count: int, cancel: CancelToken) -> float:
         """Wait until `count` requests may begin; return the time, which `throttled` wants to know.
@@ -206,9 +215,15 @@ class Budgets:
     write: RequestBudget
 
     @classmethod
-    def first(cls, share: float = 1.0) -> Budgets:
-        """Return the budgets of a process that takes `share` (0-1] of a bucket's first rates."""
-        return cls(read=RequestBudget(FIRST_READS_PER_S * share), write=RequestBudget(FIRST_WRITES_PER_S * share))
+    def first(cls, share: float = 1.0, *, found_reads_per_s: float | None = None) -> Budgets:
+        """Return the budgets of a process that takes `share` (0-1] of a bucket's rates."""
+        return cls(
+            read=RequestBudget(
+                FIRST_READS_PER_S * share,
+                found_rate=None if found_reads_per_s is None else found_reads_per_s * share,
+            ),
+            write=RequestBudget(FIRST_WRITES_PER_S * share),
+        )
 
     def of(self, name: BudgetName) -> RequestBudget:
         """Return the budget by its name."""

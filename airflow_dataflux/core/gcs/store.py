@@ -211,6 +211,10 @@ class Store(Protocol):
         """Return the requests sent by this store so far."""
         ...
 
+    def found_reads_per_s(self) -> float | None:
+        """Return the rate of reads (and lists) that the bucket was found to bear; None while nothing was refused."""
+        ...
+
     def close(self) -> None:
         """Close all connections. Reads under way fail."""
         ...

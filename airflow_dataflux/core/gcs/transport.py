@@ -95,6 +95,10 @@ class Transport:
         """Return what was sent so far."""
         return self._counter.total()
 
+    def found_reads_per_s(self) -> float | None:
+        """Return the rate of reads that was found to be accepted; None while nothing was refused."""
+        return self._budgets.read.found_rate()
+
     def most_writes_at_once(self) -> int | None:
         """Return how many writes should go out in one batch at most; None if there is no reason for a limit."""
         return self._budgets.write.most_at_once()

@@ -92,6 +92,7 @@ class _Owner:
             leftover=self._scheduler.leftover(self._plan.request.streams),
             examples=self._scheduler.knowledge.examples,
             voids=self._scheduler.knowledge.voids,
+            found_reads_per_s=self._found_reads_per_s(),
             next_range_id=self._scheduler.next_range_id,
             figures=self._figures(),
             record=self._recorder.finish() if self._recorder else None,
@@ -108,6 +109,7 @@ class _Owner:
             parts_uri=plan.parts_uri,
             run_id=plan.run_id,
             streams=streams,
+            found_reads_per_s=plan.found_reads_per_s,
         )
         self._group.send(worker, setup)
         self._carry_out(self._scheduler.handle(WorkerJoined(worker, streams)))
@@ -192,6 +194,11 @@ class _Owner:
                     if event.message.final:
                         waiting.discard(event.worker)
             self._context.cancel.raise_if_cancelled()
+
+    def _found_reads_per_s(self) -> float | None:
+        found = [worker.found_reads_per_s for worker in self._using.values() if worker.found_reads_per_s is not None]
+        # Workers share the rate evenly; one to which nothing was refused does not know its part.
+        return self._group.count * sum(found) / len(found) if found else None
 
     def _figures(self) -> Figures:
         totals = self._scheduler.totals

@@ -128,6 +128,7 @@ class _Progressing:
     figures: Figures
     examples: tuple[str, ...] = ()
     voids: tuple[NameRange, ...] = ()
+    found_reads_per_s: float | None = None
     next_range_id: int = 1
 
 
@@ -278,6 +279,7 @@ class _Listing:
             voids=so_far.voids,
             listed=so_far.figures.listed,
             inline_bytes=so_far.figures.inline_bytes,
+            found_reads_per_s=so_far.found_reads_per_s,
             hand_over=hand_over,
             recorded_from=self._started_at if self._record else None,
         )
@@ -298,6 +300,7 @@ class _Listing:
         so_far.finished.extend(outcome.finished)
         so_far.waiting = outcome.leftover
         so_far.examples, so_far.voids = outcome.examples, outcome.voids
+        so_far.found_reads_per_s = outcome.found_reads_per_s
         so_far.next_range_id = outcome.next_range_id
         so_far.figures.add(outcome.figures)
         if self._record and outcome.record:

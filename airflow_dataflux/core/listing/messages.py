@@ -17,13 +17,17 @@ from airflow_dataflux.core.report.census import Census
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
-    """The first message to a worker: what it lists, where its parts go, how many streams it runs."""
+    """The first message to a worker: what it lists, where its parts go, how many streams it runs.
+
+    `found_reads_per_s` is what the bucket was found to bear from all workers, None if nothing was refused so far.
+    """
 
     request: ListRequest
     store_config: StoreConfig
     parts_uri: str
     run_id: str
     streams: int
+    found_reads_per_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +149,13 @@ Event = PageListed | RangeEnded | ShrinkAnswered | Probed | WorkerJoined | Worke
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerFigures:
-    """What a worker has used: with `final=False` from time to time, with True as its last message."""
+    """What a worker has used: with `final=False` from time to time, with True as its last message.
+
+    `found_reads_per_s` is the rate that the bucket was found to bear from this worker, None while nothing was refused.
+    """
 
     counts: RequestCounts
+    found_reads_per_s: float | None = None
     cpu_s: float = 0.0
     peak_rss_bytes: int = 0
     final: bool = False

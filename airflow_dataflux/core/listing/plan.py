@@ -40,6 +40,7 @@ class ListingPlan:
         first_range_id: ids below were given already.
         examples, voids: names, and empty ranges, known already.
         listed, inline_bytes: what was listed before this job.
+        found_reads_per_s: what the bucket was found to bear before this job; None: nothing was refused.
         hand_over: when to stop and hand over what is left; None: list everything.
         recorded_from: when the listing began, on the monotonic clock, if the job is to be recorded.
     """
@@ -56,6 +57,7 @@ class ListingPlan:
     voids: tuple[NameRange, ...] = ()
     listed: int = 0
     inline_bytes: int = 0
+    found_reads_per_s: float | None = None
     hand_over: HandOver | None = None
     recorded_from: float | None = None
 
@@ -111,12 +113,13 @@ class Figures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What a job has done."""
+    """What a job has done, and what it learned for the next one."""
 
     finished: tuple[FinishedRange, ...]
     leftover: tuple[NameRange, ...]
     examples: tuple[str, ...]
     voids: tuple[NameRange, ...]
+    found_reads_per_s: float | None
     next_range_id: int
     figures: Figures
     record: JobRecord | None = None

@@ -54,6 +54,7 @@ def listing_worker(link: WorkerLink) -> None:
         connections=setup.streams,
         cancel=link.cancel,
         budget_share=1 / setup.request.workers,
+        found_reads_per_s=setup.found_reads_per_s,
     )
     streams = _Streams(link, setup, store)
     try:
@@ -193,5 +194,9 @@ class _Streams:
             counts += self._files_store.counts()
         used = process_usage()
         return WorkerFigures(
-            counts=counts, cpu_s=used.cpu_s - self._base.cpu_s, peak_rss_bytes=used.peak_rss_bytes, final=final
+            counts=counts,
+            found_reads_per_s=self._store.found_reads_per_s(),
+            cpu_s=used.cpu_s - self._base.cpu_s,
+            peak_rss_bytes=used.peak_rss_bytes,
+            final=final,
         )

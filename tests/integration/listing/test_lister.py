@@ -325,3 +325,14 @@ def test_credentials_that_are_refused_end_the_listing(server: GCSServer, tmp_pat
         fetch(server, "many-flat", prefixes=("x/",), manifest_uri=str(tmp_path))
     assert server.faults()[fault].hits > 0
     server.stop_failing(fault)
+
+
+def test_a_rate_that_was_found_before_the_hand_over_is_kept_after_it(server: GCSServer, tmp_path: Path) -> None:
+    server.configure(lists_per_s=100, latency_s={"list": 0.02})
+    try:
+        manifest = fetch(server, "large", manifest_uri=str(tmp_path), workers=2, streams=64, isolated=True)
+    finally:
+        server.configure(lists_per_s=None)
+    assert manifest.stats["workers"] == 2, "the listing was not handed over: this test shows nothing"
+    assert manifest.fingerprint == fetch(server, "large", manifest_uri=str(tmp_path / "free")).fingerprint
+    assert 0 < manifest.stats["throttled"] <= 0.05 * manifest.stats["requests"]

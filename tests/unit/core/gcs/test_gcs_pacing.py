@@ -81,6 +81,28 @@ def test_a_limit_is_found_and_used_with_few_refusals(limit):
     assert refused > 0
 
 
+@pytest.mark.parametrize("limit", [20, 200, 1000])
+def test_a_process_that_is_told_what_was_found_meets_fewer_refusals_and_uses_the_limit(limit):
+    clock = Clock()
+    first = RequestBudget(5000, clock=clock)
+    assert first.found_rate() is None
+    run(first, clock, Service(limit), 5)
+    found = first.found_rate()
+    assert found == pytest.approx(limit, rel=0.3)
+
+    refusals = []
+    for known in (None, found):
+        clock = Clock()
+        accepted, refused = run(RequestBudget(5000, found_rate=known, clock=clock), clock, Service(limit), 5)
+        refusals.append(refused)
+    assert accepted >= 0.8 * limit * 5
+    assert refusals[1] <= refusals[0] / 2
+
+
+def test_what_was_found_never_exceeds_the_first_rate():
+    assert RequestBudget(100, found_rate=5000, clock=Clock()).rate() <= 100
+
+
 def test_a_limit_that_is_lifted_is_used_again_within_seconds():
     clock = Clock()
     budget = RequestBudget(5000, clock=clock)
