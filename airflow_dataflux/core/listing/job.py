@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from operator import itemgetter
 
-from airflow_dataflux.core.errors import EngineError, ManifestTooLargeError
+from airflow_dataflux.core.errors import EngineError
 from airflow_dataflux.core.gcs.store import RequestCounts
 from airflow_dataflux.core.listing.messages import (
     Finish,
@@ -31,7 +31,7 @@ from airflow_dataflux.core.listing.plan import Figures, FinishedRange, ListingPl
 from airflow_dataflux.core.listing.progressline import progress_line
 from airflow_dataflux.core.listing.recording import Recorder
 from airflow_dataflux.core.listing.scheduler import Scheduler
-from airflow_dataflux.core.manifest import INLINE_MAX_BYTES
+from airflow_dataflux.core.manifest.inlining import check_inline_bytes
 from airflow_dataflux.core.namerange import NameRange
 from airflow_dataflux.core.runtime.jobs import JobContext
 from airflow_dataflux.core.runtime.progress import Pulse
@@ -230,15 +230,4 @@ class _Owner:
                 listed_before=self._plan.listed,
                 elapsed_s=time.monotonic() - self._started_at,
             )
-        )
-
-
-def check_inline_bytes(inline_bytes: int) -> None:
-    """Raise ManifestTooLargeError once the rows kept so far cannot fit into a reference."""
-    if inline_bytes > INLINE_MAX_BYTES:
-        raise ManifestTooLargeError(
-            f"The listing does not fit into XCom: what was listed so far takes at least {inline_bytes} bytes, "
-            f"at most {INLINE_MAX_BYTES} are allowed. Set manifest_uri (gs://…, file://… or any fsspec path) to write "
-            "the manifest there and pass only a reference.",
-            limit_bytes=INLINE_MAX_BYTES,
         )

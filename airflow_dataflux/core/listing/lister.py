@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -33,7 +33,6 @@ from airflow_dataflux.core.gcs.store import Store
 from airflow_dataflux.core.listing.account import described, stats_of
 from airflow_dataflux.core.listing.cursor import Cursor
 from airflow_dataflux.core.listing.filters import RowFilter
-from airflow_dataflux.core.listing.job import check_inline_bytes, run_listing
 from airflow_dataflux.core.listing.ledger import Ledger
 from airflow_dataflux.core.listing.plan import (
     Figures,
@@ -42,21 +41,23 @@ from airflow_dataflux.core.listing.plan import (
     ListingPlan,
     Outcome,
     ProcessFigures,
+    part_prefix,
 )
-from airflow_dataflux.core.listing.recording import ListingRecord
 from airflow_dataflux.core.listing.seeding import Seeds
 from airflow_dataflux.core.listing.stream import NameColumn, page_listed
 from airflow_dataflux.core.listing.unneeded import DELETES_IN_FLIGHT, delete_unneeded
-from airflow_dataflux.core.listing.worker import listing_worker, part_prefix
 from airflow_dataflux.core.manifest import Manifest, ManifestFiles, PartWriter, inline, publish
+from airflow_dataflux.core.manifest.inlining import check_inline_bytes
 from airflow_dataflux.core.manifest.location import manifest_location
 from airflow_dataflux.core.namerange import NameRange, after, distinct_prefixes, prefix_range
 from airflow_dataflux.core.report.notice import OnReport, ReportNotice
 from airflow_dataflux.core.runtime.cancel import CancelToken
-from airflow_dataflux.core.runtime.jobs import Job, run_job
 from airflow_dataflux.core.runtime.progress import Progress
 from airflow_dataflux.core.runtime.tokens import TokenSource
 from airflow_dataflux.core.runtime.usage import process_usage
+
+if TYPE_CHECKING:
+    from airflow_dataflux.core.listing.recording import ListingRecord
 
 logger = logging.getLogger(__name__)
 
@@ -132,6 +133,12 @@ class _Progressing:
     next_range_id: int = 1
 
 
+def _record(began: float) -> ListingRecord:
+    from airflow_dataflux.core.listing.recording import ListingRecord
+
+    return ListingRecord(began)
+
+
 class _Listing:
     def __init__(
         self,
@@ -161,7 +168,7 @@ class _Listing:
         self._listed_at = datetime.now(UTC)
         self._used_before = process_usage()
         self._processes = 0
-        self._record = ListingRecord(self._started_at) if request.report and request.manifest_uri else None
+        self._record = _record(self._started_at) if request.report and request.manifest_uri else None
 
     def run(self, on_report: OnReport | None) -> Manifest:
         request = self._request
@@ -265,6 +272,11 @@ class _Listing:
     def _run(
         self, so_far: _Progressing, *, workers: int, streams: int, isolated: bool, hand_over: HandOver | None = None
     ) -> None:
+        # Not above: a listing of one page, of which there are many, is over before these would be imported.
+        from airflow_dataflux.core.listing.job import run_listing
+        from airflow_dataflux.core.listing.worker import listing_worker
+        from airflow_dataflux.core.runtime.jobs import Job, run_job
+
         workers = min(workers, streams)
         plan = ListingPlan(
             request=replace(self._request, workers=workers),

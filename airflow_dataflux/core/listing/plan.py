@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from airflow_dataflux.core.config import ListRequest, StoreConfig
-from airflow_dataflux.core.listing.recording import JobRecord
-from airflow_dataflux.core.manifest.parts import PartInfo
 from airflow_dataflux.core.namerange import NameRange
+
+if TYPE_CHECKING:
+    from airflow_dataflux.core.listing.recording import JobRecord
+    from airflow_dataflux.core.manifest.parts import PartInfo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,3 +126,8 @@ class Outcome:
     next_range_id: int
     figures: Figures
     record: JobRecord | None = None
+
+
+def part_prefix(run_id: str, range_id: int) -> str:
+    """Return how the parts of one range of one run are named: sorted by the order in which ranges were started."""
+    return f"{run_id}-{range_id:06d}"

@@ -31,6 +31,7 @@ from airflow_dataflux.core.listing.messages import (
     StreamFailed,
     WorkerFigures,
 )
+from airflow_dataflux.core.listing.plan import part_prefix
 from airflow_dataflux.core.listing.stream import answer_probe, list_range
 from airflow_dataflux.core.manifest.files import ManifestFiles
 from airflow_dataflux.core.manifest.parts import PartWriter
@@ -64,11 +65,6 @@ def listing_worker(link: WorkerLink) -> None:
     finally:
         streams.join()
         store.close()
-
-
-def part_prefix(run_id: str, range_id: int) -> str:
-    """Return how the parts of one range of one run are named: sorted by the order in which ranges were started."""
-    return f"{run_id}-{range_id:06d}"
 
 
 class _Streams:

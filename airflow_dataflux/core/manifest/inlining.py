@@ -32,6 +32,17 @@ OBJECT_COLUMNS = tuple(ROW_SCHEMA.names)
 """Order of the values of one object in a reference."""
 
 
+def check_inline_bytes(inline_bytes: int) -> None:
+    """Raise ManifestTooLargeError once the rows kept so far cannot fit into a reference."""
+    if inline_bytes > INLINE_MAX_BYTES:
+        raise ManifestTooLargeError(
+            f"The listing does not fit into XCom: what was listed so far takes at least {inline_bytes} bytes, "
+            f"at most {INLINE_MAX_BYTES} are allowed. Set manifest_uri (gs://…, file://… or any fsspec path) to write "
+            "the manifest there and pass only a reference.",
+            limit_bytes=INLINE_MAX_BYTES,
+        )
+
+
 def encode_objects(rows: pa.RecordBatch) -> list[list[Any]]:
     """Return the rows as JSON-safe lists in the order of `OBJECT_COLUMNS`."""
     columns = [
