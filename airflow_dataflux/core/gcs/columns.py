@@ -8,9 +8,7 @@ Arrow data is immutable.
 from __future__ import annotations
 
 import array
-import binascii
 import functools
-import struct
 from collections.abc import Sequence
 
 import pyarrow as pa
@@ -69,41 +67,14 @@ def time_column(values: Sequence[str]) -> pa.Array:
         return texts.cast(pa.timestamp("ns", tz="UTC")).cast(_TIME, safe=False)
 
 
-def crc32c_column(values: Sequence[str | None]) -> pa.Array:
-    """Return the CRC32Cs of base64 texts; null where there is none. Raises ValueError for other texts."""
+def crc32c_column(values: Sequence[bytes | None]) -> pa.Array:
+    """Return the CRC32Cs, each of four bytes in big-endian order; null where there is none."""
     try:
-        joined = "".join(values)  # type: ignore[arg-type]  # a None raises TypeError
+        numbers = array.array("I", b"".join(values))  # type: ignore[arg-type]  # a None raises TypeError
     except TypeError:
-        return _crc32c_column_with_gaps(values)
-    return from_buffers(_CRC32C, len(values), array.array("I", _crc32cs(joined, len(values))))
-
-
-def _crc32cs(joined: str, count: int) -> tuple[int, ...]:
-    """Decode `count` CRC32Cs whose base64 forms were joined.
-
-    Each is six characters and the padding `==`. With the padding written as `AA` (zeros) the whole is one valid base64
-    text, in which each CRC32C is four bytes followed by two of nothing.
-    """
-    padding = "=" * count
-    if len(joined) != 8 * count or joined[6::8] != padding or joined[7::8] != padding:
-        raise ValueError("a crc32c in the page is not the base64 form of four bytes")
-    raw = binascii.a2b_base64(joined.replace("==", "AA"), strict_mode=True)
-    if len(raw) != 6 * count:
-        raise ValueError("a crc32c in the page is not base64")
-    return _six_byte_records(count).unpack(raw)
-
-
-def _crc32c_column_with_gaps(values: Sequence[str | None]) -> pa.Array:
-    present = [value for value in values if value is not None]
-    if not present:
-        return pa.nulls(len(values), _CRC32C)
-    decoded = iter(_crc32cs("".join(present), len(present)))
-    return column([None if value is None else next(decoded) for value in values], _CRC32C)
-
-
-@functools.lru_cache(maxsize=8)
-def _six_byte_records(count: int) -> struct.Struct:
-    return struct.Struct(">" + "Ixx" * count)
+        return column([None if value is None else int.from_bytes(value, "big") for value in values], _CRC32C)
+    numbers.byteswap()  # Arrow's layout, and so this whole project's, is little-endian
+    return from_buffers(_CRC32C, len(values), numbers)
 
 
 @functools.lru_cache(maxsize=256)

@@ -1,9 +1,9 @@
 """Pages of objects.list: how they are asked for, and how their JSON becomes Arrow columns at little cost.
 
 A listing of a million objects decodes a thousand pages, so this is the hottest path of the project. What it costs and
-why: one pass of a typed JSON decoder, one transposition, then one call a column (`columns.py`). CRC32Cs are decoded
-from base64 by one call for the whole page, times by one vectorised cast, and a column whose values are all the same
-(storage class, often content type) is recognised by one comparison. Threads decode in turns (`PageDecoder`).
+why: one pass of a typed JSON decoder, one transposition, then one call a column (`columns.py`). Times are read by one
+vectorised cast, and a column whose values are all the same (storage class, often content type) is recognised by one
+comparison. Threads decode in turns (`PageDecoder`).
 
 Guarantees: rows in the server's order, in ROW_SCHEMA; a page without objects gives an empty batch and may still have a
 token; an object without a CRC32C (CMEK) gives null. Raises ValueError for anything that is not such a page, an object
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import threading
 from operator import attrgetter
+from typing import Annotated
 
 import msgspec
 import pyarrow as pa
@@ -48,6 +49,10 @@ def page_target(bucket: str, request: PageRequest, user_project: str | None) -> 
     )
 
 
+_Crc32c = Annotated[bytes, msgspec.Meta(min_length=4, max_length=4)]
+"""Base64 in the JSON, decoded by msgspec."""
+
+
 class _Item(msgspec.Struct, gc=False, frozen=True):
     """The properties in the order of ROW_SCHEMA, under the names of the JSON API."""
 
@@ -55,7 +60,7 @@ class _Item(msgspec.Struct, gc=False, frozen=True):
     size: int
     generation: int
     updated: str
-    crc32c: str | None = None
+    crc32c: _Crc32c | None = None
     storageClass: str = "STANDARD"  # noqa: N815 - renaming costs nothing, but hides that these are the API's names
     contentType: str | None = None  # noqa: N815
     contentEncoding: str | None = None  # noqa: N815
