@@ -18,7 +18,7 @@ bench-options = $(foreach name,$(1) PEERS REPEATS OUTPUT SCRATCH QUIET_S LIMIT_S
 .PHONY: bench-list bench-download
 
 bench-list: $(BENCH_STAMP) ## listings: this project beside its peers (SIZES=1k,10k STYLES=flat REPEATS=1 for a small run)
-	@$(BENCH_RUN) tests/benchmarks list $(call bench-options,SIZES STYLES PAGE_CAPS UPSTREAM_MOST)
+	@$(BENCH_RUN) tests/benchmarks list $(call bench-options,SIZES STYLES PAGE_CAPS UPSTREAM_MOST SEQUENTIAL_MOST)
 
 bench-download: $(BENCH_STAMP) ## downloads: this project beside its peers (WORKLOADS=111x10KiB REPEATS=1 for a small run)
 	@$(BENCH_RUN) tests/benchmarks download $(call bench-options,WORKLOADS)

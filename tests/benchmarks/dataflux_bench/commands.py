@@ -67,6 +67,7 @@ def _listing(options: argparse.Namespace, scratch: str) -> list[Cell]:
         repeats=options.repeats,
         once_above_s=options.once_above_s,
         upstream_most=_count(options.upstream_most),
+        sequential_most=_count(options.sequential_most),
         limit_s=options.limit_s,
         quiet_s=options.quiet_s,
         model=_model(options),
@@ -136,6 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     listing.add_argument("--styles", default=",".join(STYLES))
     listing.add_argument("--page-caps", default="1000,5000")
     listing.add_argument("--upstream-most", default="1m", help="leave upstream out above this many objects")
+    listing.add_argument("--sequential-most", default="10m", help="leave the sequential listing out above so many")
     listing.add_argument("--peers", default=LISTING_PEERS, help="name:option=value, comma-separated")
     download = commands.add_parser("download", help="download")
     download.add_argument("--workloads", default=",".join(WORKLOADS))

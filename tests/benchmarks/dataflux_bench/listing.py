@@ -31,7 +31,7 @@ class ListingPlan:
         styles, sizes, page_caps, peers: the matrix.
         repeats: runs of each cell.
         once_above_s: a cell whose first run took longer is not repeated.
-        upstream_most: upstream is left out above this many objects.
+        upstream_most, sequential_most: upstream and the sequential listing are left out above so many objects.
         limit_s: a run is ended after this long, and does not count.
         quiet_s: wait so long, at most, before each run for the machine to be idle.
         model: the service's latency.
@@ -45,6 +45,7 @@ class ListingPlan:
     repeats: int
     once_above_s: float
     upstream_most: int
+    sequential_most: int
     limit_s: float
     quiet_s: float
     model: Model
@@ -57,6 +58,7 @@ class ListingPlan:
             peer
             for peer in self.peers
             if not (peer.name == "upstream" and size > self.upstream_most)
+            and not (peer.name == "sequential" and size > self.sequential_most)
             and not ("seed" in peer.options and size < SEEDED_FROM)
             and not ("prefix" in peer.options and not prefix)
         ]
