@@ -5,6 +5,7 @@ As an Airflow task does, it cancels on SIGTERM and ends with the error that foll
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 
@@ -34,3 +35,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    os._exit(0)  # while the interpreter shuts down, a SIGTERM that comes late would count as a death
