@@ -18,7 +18,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
-from listing_processes import children, engines
+from process_table import children, engines
 
 from airflow_dataflux.core.config import ListRequest, StoreConfig
 from airflow_dataflux.core.listing import list_objects

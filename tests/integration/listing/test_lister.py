@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from listing_processes import children, engines
+from process_table import children, engines
 
 from airflow_dataflux.core.config import Filters, ListRequest, StoreConfig
 from airflow_dataflux.core.errors import (

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-import select
 import signal
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from how_often import KILLS, SEED
+from process_table import children, descendants, wait_until_gone
 from staging_site import Site, tree
 
 from airflow_dataflux.core.staging.destination import Place
@@ -50,39 +50,6 @@ def finish(victim: subprocess.Popen[str]) -> tuple[int, int]:
     assert victim.returncode == 0, err
     downloaded, reused = out.split()
     return int(downloaded), int(reused)
-
-
-def children(pid: int) -> list[int]:
-    try:
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except FileNotFoundError:
-        return []
-
-
-def descendants(pid: int) -> list[int]:
-    found = children(pid)
-    return found + [grandchild for child in found for grandchild in descendants(child)]
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def wait_until_gone(pids: list[int]) -> None:
-    for pid in pids:
-        try:
-            handle = os.pidfd_open(pid)
-        except ProcessLookupError:
-            continue
-        try:
-            poller = select.poll()
-            poller.register(handle, select.POLLIN)
-            assert poller.poll(12_000), f"process {pid} outlived its task"
-        finally:
-            os.close(handle)
 
 
 def wait_for_requests(site: Site, operation: str, count: int, victim: subprocess.Popen[str]) -> None:
@@ -135,7 +102,7 @@ def kill_all(victim: subprocess.Popen[str]) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     victim.communicate()
-    wait_until_gone(pids[1:])
+    assert wait_until_gone(pids[1:]) == []
 
 
 def placed_by(site: Site, partial: str) -> int:
@@ -178,7 +145,7 @@ def test_after_a_sigterm_of_the_task_no_composite_is_left_and_the_next_try_fetch
     victim.terminate()
     _, err = victim.communicate(timeout=60)
     assert victim.returncode == 0 or "CancelledError" in err
-    wait_until_gone(below)
+    assert wait_until_gone(below) == []
     assert site.composites() == []
     check_nothing_wrong(site, partial)
     placed = placed_by(site, partial)
@@ -199,7 +166,7 @@ def test_when_only_the_task_is_killed_its_engine_and_workers_end_and_tidy_up_the
     assert below
     victim.kill()
     victim.communicate()
-    wait_until_gone(below)
+    assert wait_until_gone(below) == []
     assert site.composites() == []
     check_nothing_wrong(site, partial)
 
@@ -216,7 +183,7 @@ def test_sigterm_to_the_engine_ends_the_staging_without_a_composite(
     os.kill(engine, signal.SIGTERM)
     _, err = victim.communicate(timeout=60)
     assert "CancelledError" in err
-    wait_until_gone([engine, *workers])
+    assert wait_until_gone([engine, *workers]) == []
     assert site.composites() == []
     check_nothing_wrong(site, partial)
 

@@ -6,12 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from process_table import is_alive, wait_until_gone
 
 from airflow_dataflux.testing.deployment import AirflowDeployment
 
@@ -37,13 +37,6 @@ signal.pause()
 """
 
 
-def runs(pid: int) -> bool:
-    try:
-        return Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
 @pytest.fixture(params=["alone", "holding"])
 def owner(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
@@ -64,13 +57,10 @@ def test_nothing_outlives_an_owner_that_is_killed(owner: subprocess.Popen[str], 
     assert owner.stdout is not None
     pids = [int(word) for word in owner.stdout.readline().split()]
     assert len(pids) == 3
-    assert all(runs(pid) for pid in pids)
+    assert all(map(is_alive, pids))
     owner.send_signal(end)
     assert owner.wait() == -end
-    deadline = time.monotonic() + HANG_S
-    while any(runs(pid) for pid in pids):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    assert wait_until_gone(pids, HANG_S) == []
 
 
 def test_a_deployment_that_was_stopped_leaves_no_keeper(tmp_path: Path) -> None:

@@ -9,7 +9,9 @@ import textwrap
 import time
 from pathlib import Path
 
+import process_table
 import pytest
+from process_table import is_alive, wait_until_gone
 
 from airflow_dataflux.core.errors import CancelledError, EngineError, StoreError
 from airflow_dataflux.core.runtime.cancel import CancelToken
@@ -42,21 +44,6 @@ def run(
         on_event=on_event,
         isolated=isolated,
     )
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat") as stat:
-            return stat.read().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def wait_until_gone(pids: list[int], limit_s: float = 10.0) -> list[int]:
-    end = time.monotonic() + limit_s
-    while (left := [pid for pid in pids if is_alive(pid)]) and time.monotonic() < end:
-        time.sleep(0.05)  # another session's processes: there is nothing to wait on
-    return left
 
 
 @BOTH_WAYS
@@ -171,7 +158,7 @@ def test_nothing_outlives_a_killed_task(number: signal.Signals) -> None:
     """SIGKILL goes to the task alone (its children see end-of-file), SIGTERM to its whole process group."""
     script = textwrap.dedent(f"""
         import sys
-        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        sys.path[:0] = {[str(Path(__file__).parent), str(Path(process_table.__file__).parent)]}
         import jobs_under_test as jobs
         from test_jobs import run
         run(jobs.run_until_cancelled, jobs.stop_on_cancel, on_event=lambda event: print(*event, flush=True))
