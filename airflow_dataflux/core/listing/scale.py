@@ -117,8 +117,11 @@ class Scale:
         own = shape(next((name for name in examples if name >= low), wire_start(low)))
         near = [name[at : at + _MOST_POSITIONS] for name in examples if name.startswith(self._prefix)]
         near.append(low[at : at + _MOST_POSITIONS])
-        far = [name[at : at + _MOST_POSITIONS] for name in alike if shape(name) == own]
+        kin = [name for name in alike if shape(name) == own]
+        far = [name[at : at + _MOST_POSITIONS] for name in kin]
         trusted = len(far) >= _ENOUGH_ALIKE
+        # Up to here the examples agree, so the next position has not wrapped around yet: it may go on.
+        leading = len(common_prefix(min(kin), max(kin))) - at if kin else 0
         self._alphabets: list[str] = []
         size = 1
         counting = False
@@ -136,7 +139,8 @@ class Scale:
                 if not alphabet:
                     break
             else:
-                alphabet = _later_alphabet(everywhere, counting=counting, trusted=trusted)
+                beyond = 0 if offset > leading else 1
+                alphabet = _later_alphabet(everywhere, counting=counting, beyond=beyond if trusted else 9)
             counting = len(alphabet) > 1 and all(map(str.isdecimal, everywhere))
             self._alphabets.append(alphabet)
             size *= len(alphabet)
@@ -215,18 +219,18 @@ def _first_alphabet(seen: set[str], low: str, high: str | None, *, trusted: bool
     return "".join(sorted(inside))
 
 
-def _later_alphabet(seen: set[str], *, counting: bool, trusted: bool) -> str:
+def _later_alphabet(seen: set[str], *, counting: bool, beyond: int) -> str:
     """Return the characters of a later position.
 
     Args:
         seen: what examples have there, not empty.
         counting: the position before it is a digit that varies, so that this one most likely does, too.
-        trusted: there are enough examples from all over to believe that a digit outside of theirs is not used: the
-            tens of an hour go to 2, those of a day to 3.
+        beyond: how many digits outside of those of the examples may be used: none where there are enough examples from
+            all over (the tens of an hour go to 2, those of a day to 3), but one more at the leading digit of a counter.
     """
     digits = digits_of(min(seen))
     if digits and seen <= set(digits) and (counting or len(seen) > 1):
-        return digits[digits.index(min(seen)) : digits.index(max(seen)) + 1] if trusted else digits
+        return digits[max(0, digits.index(min(seen)) - beyond) : digits.index(max(seen)) + 1 + beyond]
     return _expanded(seen) if len(seen) > 1 else "".join(seen)
 
 

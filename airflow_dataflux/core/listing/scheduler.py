@@ -61,7 +61,7 @@ MOST_PIECES = 16
 """Pieces of one steal. What one page says of a large range is a guess: the first pages of the pieces show where the
 objects are, and the right ones are divided further."""
 
-FREE_WASTE = 64
+FREE_WASTE = 128
 WASTE_PER_PAGE = 1 / 16
 """Requests that may be wasted (probes, empty ranges): so many, plus this part of the pages. The bar is 10 % in all."""
 

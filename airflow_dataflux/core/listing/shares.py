@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-SMALLEST_PIECE_PAGES = 2.5
+SMALLEST_PIECE_PAGES = 1.5
 """No steal makes pieces that are expected to be smaller: each costs half a request more than it saves in time."""
 
 

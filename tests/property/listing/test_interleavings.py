@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import zlib
 
 import pytest
@@ -130,3 +131,38 @@ def test_a_range_that_starts_after_a_name_does_not_list_that_name_again() -> Non
     waiting = [NameRange(after("010"), None)]
     result = SimulatedListing(SimulatedBucket(names, page_cap=7), waiting=waiting).run()
     assert result.names == names[11:]
+
+
+_LONG_PREFIX = "datasets/images/v3/train/full-resolution/part-of-a-long-common-prefix/sample-"
+
+
+@pytest.mark.parametrize(
+    ("names", "most"),
+    [
+        pytest.param([f"{_LONG_PREFIX}{number:010d}.jpg" for number in range(100_000)], 2.2, id="a counter"),
+        pytest.param(
+            [
+                f"{kind}/{number:010d}.txt".translate({ord("0") + digit: zero + digit for digit in range(10)})
+                for part, (kind, zero) in enumerate(
+                    [("a", 0x30), ("\u0431", 0x6F0), ("\u5b57", 0xFF10), ("🎈", 0x1D7CE)]
+                )
+                for number in range(25_000 * part, 25_000 * (part + 1))
+            ],
+            2.15,
+            id="a counter in four scripts",
+        ),
+    ],
+)
+def test_the_streams_of_a_small_listing_are_busy_most_of_the_time(names: list[str], most: float) -> None:
+    """In virtual time, so that no machine is too slow: how much longer it takes than pages shared evenly would."""
+    bucket = SimulatedBucket(names)
+    page = bucket.names[:1000]
+    ideal_s = (len(names) - 1000) / 1000 / 24 * 0.065
+    runs = [
+        SimulatedListing(
+            bucket, streams=24, seed=seed, check=False, waiting=[NameRange(after(page[-1]), None)],
+            examples=page[::249],
+        ).run()
+        for seed in range(5)
+    ]  # fmt: skip
+    assert statistics.median(run.seconds for run in runs) < most * ideal_s

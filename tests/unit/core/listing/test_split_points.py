@@ -82,6 +82,17 @@ def test_a_scale_never_decreases() -> None:
     assert len(set(positions)) == len(positions)
 
 
+def test_the_leading_digit_of_a_counter_may_go_on_where_the_tens_of_an_hour_do_not() -> None:
+    """Of 30 hours of three days, the tens are all that there are; of a counter up to 89, a ninth ten may follow."""
+    counted = [f"run-{number:04d}" for number in range(0, 90, 3)]
+    counter = Scale(counted[-1], "run-0101", counted[-4:], counted)
+    assert counter.position("run-0099") > counter.position("run-0090") > counter.position("run-0089")
+
+    hours = [f"day-{day}/{hour:02d}" for day in (1, 2, 3) for hour in range(0, 24, 2)]
+    clock = Scale("day-1/22", "day-3/22", hours[8:30], hours)
+    assert clock.position("day-1/39") == clock.position("day-1/29")
+
+
 def test_knowledge_joins_voids_that_touch_and_keeps_what_is_between() -> None:
     knowledge = Knowledge()
     knowledge.saw_nothing("c", "d")
