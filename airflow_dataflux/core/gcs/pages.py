@@ -15,7 +15,6 @@ Source: https://cloud.google.com/storage/docs/json_api/v1/objects/list.
 from __future__ import annotations
 
 import threading
-from operator import attrgetter
 from typing import Annotated
 
 import msgspec
@@ -54,7 +53,7 @@ _Crc32c = Annotated[bytes, msgspec.Meta(min_length=4, max_length=4)]
 
 
 class _Item(msgspec.Struct, gc=False, frozen=True):
-    """The properties in the order of ROW_SCHEMA, under the names of the JSON API."""
+    """The properties under the names of the JSON API."""
 
     name: str
     size: int
@@ -74,19 +73,6 @@ class _Page(msgspec.Struct, gc=False):
 _PAGE = msgspec.json.Decoder(_Page, strict=False)  # not strict: 64-bit numbers come as strings
 _EMPTY = pa.RecordBatch.from_arrays([pa.nulls(0, field.type) for field in ROW_SCHEMA], schema=ROW_SCHEMA)
 
-_COLUMNS = (
-    (attrgetter("name"), columns.name_column),
-    (attrgetter("size"), columns.integer_column),
-    (attrgetter("generation"), columns.integer_column),
-    (attrgetter("crc32c"), columns.crc32c_column),
-    (attrgetter("storageClass"), columns.text_column),
-    (attrgetter("updated"), columns.time_column),
-    (attrgetter("contentType"), columns.text_column),
-    (attrgetter("contentEncoding"), columns.text_column),
-)
-"""How each column of ROW_SCHEMA is read from the items, and made. A column at a time takes two thirds of the time of
-a tuple an item, and an eighth of its memory."""
-
 
 def decode_page(body: bytes) -> Page:
     """Turn the JSON of one page into rows. Raises ValueError if it is not a page."""
@@ -95,7 +81,17 @@ def decode_page(body: bytes) -> Page:
     items = page.items
     if not items:
         return Page(rows=_EMPTY, next_page_token=token)
-    arrays = [column(list(map(read, items))) for read, column in _COLUMNS]
+    # A column at a time, each by a comprehension: half the time of attrgetters, and less than that of a tuple an item.
+    arrays = [
+        columns.name_column([item.name for item in items]),
+        columns.integer_column([item.size for item in items]),
+        columns.integer_column([item.generation for item in items]),
+        columns.crc32c_column([item.crc32c for item in items]),
+        columns.text_column([item.storageClass for item in items]),
+        columns.time_column([item.updated for item in items]),
+        columns.text_column([item.contentType for item in items]),
+        columns.text_column([item.contentEncoding for item in items]),
+    ]
     return Page(rows=pa.RecordBatch.from_arrays(arrays, schema=ROW_SCHEMA), next_page_token=token)
 
 
