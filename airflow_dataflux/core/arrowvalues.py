@@ -14,7 +14,8 @@ from typing import Any
 
 import pyarrow as pa
 
-_POOL = pa.system_memory_pool()
+from airflow_dataflux.core.arrowcompute import compute, total
+
 _CODES = {
     pa.int64(): "q",
     pa.timestamp("us", tz="UTC"): "q",
@@ -55,15 +56,13 @@ def column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
 
 def tally(keys: pa.StringArray, numbers: pa.Array) -> dict[str, tuple[int, int]]:
     """Return how often each key occurs, and the sum of its numbers. Keys are few, nearly always one; none is null."""
-    import pyarrow.compute as pc  # here, because a process that counts nothing should not load it
-
     if len(keys) == 0:
         return {}
     first = keys[0]
-    if pc.equal(keys, first, memory_pool=_POOL).true_count == len(keys):
-        return {first.as_py(): (len(keys), pc.sum(numbers, memory_pool=_POOL).as_py())}
+    if compute("equal", keys, first).true_count == len(keys):
+        return {first.as_py(): (len(keys), total(numbers))}
     found = {}
-    for key in pc.unique(keys, memory_pool=_POOL):
-        own = pc.equal(keys, key, memory_pool=_POOL)
-        found[key.as_py()] = (own.true_count, pc.sum(numbers.filter(own), memory_pool=_POOL).as_py())
+    for key in compute("unique", keys):
+        own = compute("equal", keys, key)
+        found[key.as_py()] = (own.true_count, total(compute("filter", numbers, own)))
     return found

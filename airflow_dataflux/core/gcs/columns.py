@@ -12,20 +12,14 @@ import functools
 from collections.abc import Sequence
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from airflow_dataflux.core.arrowcompute import cast, lines
 from airflow_dataflux.core.arrowvalues import column, from_buffers
 from airflow_dataflux.core.model import ROW_SCHEMA
 
 _TEXT = pa.string()
 _TIME = ROW_SCHEMA.field("updated").type
 _CRC32C = ROW_SCHEMA.field("crc32c").type
-
-_POOL = pa.system_memory_pool()
-"""Arrow's own allocator keeps memory for every thread that ever used it: 170 MB where 32 threads list."""
-
-_SPLIT = pc.get_function("split_pattern")
-_AT_LINE_ENDS = pc.SplitPatternOptions("\n")
 
 
 def integer_column(values: Sequence[int]) -> pa.Array:
@@ -41,7 +35,7 @@ def name_column(values: Sequence[str]) -> pa.Array:
     # Joined in Python, split by Arrow: no call a value. Names hold no line ends; were there one, the counts differ.
     joined = "\n".join(values).encode()
     whole = from_buffers(_TEXT, 1, array.array("i", (0, len(joined))), joined)
-    parts = _SPLIT.call([whole], _AT_LINE_ENDS, memory_pool=_POOL).values
+    parts = lines(whole)
     return parts if len(parts) == len(values) else column(values, _TEXT)
 
 
@@ -61,10 +55,10 @@ def time_column(values: Sequence[str]) -> pa.Array:
     """Return the times of RFC 3339 texts. Raises ArrowInvalid (a ValueError) for other texts."""
     texts = name_column(values)
     try:
-        return pc.cast(texts, _TIME, memory_pool=_POOL)
+        return cast(texts, _TIME)
     except pa.ArrowInvalid:
         # More than six decimals; Cloud Storage sends three, but RFC 3339 allows any number.
-        return texts.cast(pa.timestamp("ns", tz="UTC")).cast(_TIME, safe=False)
+        return cast(cast(texts, pa.timestamp("ns", tz="UTC")), _TIME, safe=False)
 
 
 def crc32c_column(values: Sequence[bytes | None]) -> pa.Array:

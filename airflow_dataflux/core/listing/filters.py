@@ -11,14 +11,11 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from airflow_dataflux.core.arrowcompute import compute, ends_with, is_in
 from airflow_dataflux.core.arrowvalues import column, number
 from airflow_dataflux.core.config import Filters
 from airflow_dataflux.core.model import EPOCH, ROW_SCHEMA
-
-_POOL = pa.system_memory_pool()
-"""Arrow's own allocator keeps some MB for every thread that ever used it; every listing passes here."""
 
 _ZERO = number(0, pa.int64())
 
@@ -45,7 +42,7 @@ class RowFilter:
             dropped = len(kept) - kept.true_count
             if dropped:
                 self.dropped[name] += dropped
-                rows = rows.filter(kept)
+                rows = compute("filter", rows, kept)
         return rows
 
 
@@ -53,28 +50,28 @@ def _masks(filters: Filters) -> list[tuple[str, _Mask]]:
     masks: list[tuple[str, _Mask]] = []
     if filters.storage_classes is not None:
         classes = column(sorted(filters.storage_classes), pa.string())
-        masks.append(("storage_classes", lambda rows: pc.is_in(rows.column("storage_class"), value_set=classes)))
-    for name, of, bound, compare in (
-        ("updated_after", "updated", filters.updated_after, pc.greater_equal),
-        ("updated_before", "updated", filters.updated_before, pc.less),
-        ("min_bytes", "size", filters.min_bytes, pc.greater_equal),
-        ("max_bytes", "size", filters.max_bytes, pc.less_equal),
+        masks.append(("storage_classes", lambda rows: is_in(rows.column("storage_class"), classes)))
+    for name, of, bound, comparison in (
+        ("updated_after", "updated", filters.updated_after, "greater_equal"),
+        ("updated_before", "updated", filters.updated_before, "less"),
+        ("min_bytes", "size", filters.min_bytes, "greater_equal"),
+        ("max_bytes", "size", filters.max_bytes, "less_equal"),
     ):
         if bound is not None:
-            masks.append((name, _comparison(of, bound, compare)))
+            masks.append((name, _comparison(of, bound, comparison)))
     if not filters.include_placeholders:
         masks.append(("include_placeholders", _not_placeholder))
     return masks
 
 
-def _comparison(name: str, bound: int | datetime, compare: Callable[[pa.Array, pa.Scalar], pa.Array]) -> _Mask:
+def _comparison(name: str, bound: int | datetime, comparison: str) -> _Mask:
     value = bound if isinstance(bound, int) else (bound - EPOCH) // timedelta(microseconds=1)
     scalar = number(value, ROW_SCHEMA.field(name).type)
-    return lambda rows: compare(rows.column(name), scalar)
+    return lambda rows: compute(comparison, rows.column(name), scalar)
 
 
 def _not_placeholder(rows: pa.RecordBatch) -> pa.Array:
-    full = pc.not_equal(rows.column("size"), _ZERO, memory_pool=_POOL)
+    full = compute("not_equal", rows.column("size"), _ZERO)
     if not full.false_count:
         return full
-    return pc.or_(full, pc.invert(pc.ends_with(rows.column("name"), "/")), memory_pool=_POOL)
+    return compute("or", full, compute("invert", ends_with(rows.column("name"), "/")))

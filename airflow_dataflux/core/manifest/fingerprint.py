@@ -19,6 +19,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from airflow_dataflux.core.arrowcompute import compute
+
 PRIME = (1 << 120) - 119
 """The largest prime below 2**120: it fills four of CPython's 30-bit digits, and the cost grows with the digits."""
 
@@ -99,9 +101,7 @@ def _value_bytes(names: pa.StringArray) -> memoryview:
 
 
 def _lengths(names: pa.StringArray) -> memoryview:
-    import pyarrow.compute as pc
-
-    return _fixed(pc.binary_length(names, memory_pool=pa.system_memory_pool()), pa.int32(), 4)
+    return _fixed(compute("binary_length", names), pa.int32(), 4)
 
 
 def _fixed(array: pa.Array, kind: pa.DataType, width: int) -> memoryview:

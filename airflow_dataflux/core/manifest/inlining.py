@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
+from airflow_dataflux.core.arrowcompute import total
 from airflow_dataflux.core.arrowvalues import column
 from airflow_dataflux.core.errors import InvalidRequestError, ManifestError, ManifestTooLargeError
 from airflow_dataflux.core.manifest.fingerprint import Digest
@@ -46,7 +47,7 @@ def check_inline_bytes(inline_bytes: int) -> None:
 def encode_objects(rows: pa.RecordBatch) -> list[list[Any]]:
     """Return the rows as JSON-safe lists in the order of `OBJECT_COLUMNS`."""
     columns = [
-        rows.column(field.name).cast(pa.int64()).to_pylist()
+        rows.column(field.name).view(pa.int64()).to_pylist()
         if field.name == "updated"
         else rows.column(field.name).to_pylist()
         for field in ROW_SCHEMA
@@ -138,7 +139,7 @@ def inline_index(
         bucket=bucket,
         prefixes=tuple(prefixes),
         object_count=rows.num_rows,
-        total_bytes=rows.column("size").sum().as_py() or 0,
+        total_bytes=total(rows.column("size")),
         fingerprint=Digest().extend(rows).fingerprint(),
         listed_at=listed_at,
         request=msgspec.to_builtins(request),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from airflow_dataflux.core.arrowcompute import total
 from airflow_dataflux.core.errors import InvalidRequestError, ManifestError
 from airflow_dataflux.core.gcs.store import Store
 from airflow_dataflux.core.manifest.boundaries import boundary_names
@@ -185,7 +186,7 @@ class Manifest:
         row_count = total_bytes = 0
         for batch in self._source.batches(self._interval.start, self._interval.stop):
             row_count += batch.num_rows
-            total_bytes += batch.column("size").sum().as_py()
+            total_bytes += total(batch.column("size"))
             yield batch
         if (row_count, total_bytes) != (len(self), self.total_bytes):
             raise ManifestError(

@@ -16,6 +16,7 @@ from typing import TypeVar
 import msgspec
 import pyarrow as pa
 
+from airflow_dataflux.core.arrowcompute import total
 from airflow_dataflux.core.manifest.files import ManifestFiles
 from airflow_dataflux.core.manifest.fingerprint import Digest
 from airflow_dataflux.core.manifest.location import join_uri, manifest_location
@@ -200,8 +201,6 @@ class _OpenPart:
 
     def add(self, batches: list[pa.RecordBatch]) -> None:
         """Encode `batches` (not empty) as one row group."""
-        import pyarrow.compute as pc
-
         group = pa.Table.from_batches(batches, ROW_SCHEMA).combine_chunks(self._pool).to_batches()[0]
         names, sizes = group.column("name"), group.column("size")
         if self.row_count == 0:
@@ -212,7 +211,7 @@ class _OpenPart:
             if (self.row_count + start) % MARK_ROWS == 0:
                 self._marks.append(Mark(self.row_count + start, self._total_bytes, names[start].as_py()))
             stop = start + MARK_ROWS - (self.row_count + start) % MARK_ROWS
-            self._total_bytes += pc.sum(sizes[start:stop], memory_pool=self._pool).as_py()
+            self._total_bytes += total(sizes[start:stop])
             start = stop
         self._digest = self._digest.extend(group)
         self.row_count += group.num_rows

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
 
+from airflow_dataflux.core.arrowcompute import total
 from airflow_dataflux.core.errors import ManifestChangedError, ManifestError, ManifestNotFoundError
 from airflow_dataflux.core.manifest.files import ManifestFiles
 from airflow_dataflux.core.manifest.fingerprint import Digest
@@ -244,7 +245,7 @@ class InlineRows:
         bytes_before = 0
         for row in range(0, self.object_count, MARK_ROWS):
             marks.append(Mark(row, bytes_before, names[row].as_py()))
-            bytes_before += sizes[row : row + MARK_ROWS].sum().as_py()
+            bytes_before += total(sizes[row : row + MARK_ROWS])
         return marks
 
     def columns(self, column: str) -> Callable[[int, int], pa.Array]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from airflow_dataflux.core.arrowcompute import total
 from airflow_dataflux.core.errors import InvalidRequestError, ManifestChangedError
 from airflow_dataflux.core.gcs.store import Store
 from airflow_dataflux.core.manifest.fingerprint import Digest
@@ -146,4 +147,4 @@ def _open_inline(reference: Mapping[str, Any], shard: Shard | None) -> Manifest:
 
 
 def _bytes(rows: pa.RecordBatch) -> int:
-    return rows.column("size").sum().as_py() or 0
+    return total(rows.column("size"))

@@ -14,7 +14,7 @@ def rows_of(batch: pa.RecordBatch) -> Iterator[Row]:
     """Yield the rows of a batch in `ROW_SCHEMA`, at about 2 CPU-seconds per million."""
     # Microseconds, because Arrow's own conversion of a timestamp with a zone takes longer than all other columns.
     columns = [
-        batch.column(field.name).cast(pa.int64()) if field.name == "updated" else batch.column(field.name)
+        batch.column(field.name).view(pa.int64()) if field.name == "updated" else batch.column(field.name)
         for field in ROW_SCHEMA
     ]
     for name, size, generation, crc32c, storage_class, updated, content_type, content_encoding in zip(

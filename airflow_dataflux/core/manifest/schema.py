@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from airflow_dataflux.core.arrowcompute import compute
 from airflow_dataflux.core.errors import ManifestError
 from airflow_dataflux.core.model import ROW_SCHEMA
 
@@ -62,8 +63,6 @@ def check_rows(batch: pa.RecordBatch, after: str | None) -> None:
 
     Raises TypeError for another schema or missing values, and ManifestError for names out of order.
     """
-    import pyarrow.compute as pc
-
     if not batch.schema.equals(ROW_SCHEMA):
         raise TypeError(f"Expected rows in ROW_SCHEMA, got {batch.schema}.")
     for number in _REQUIRED_COLUMNS:
@@ -77,9 +76,9 @@ def check_rows(batch: pa.RecordBatch, after: str | None) -> None:
         raise ManifestError(
             f"Rows are not sorted and unique by name: {first!r} comes after {after!r}.", names=[after, first]
         )
-    ascending = pc.less(names[:-1], names[1:], memory_pool=pa.system_memory_pool())
+    ascending = compute("less", names[:-1], names[1:])
     if ascending.false_count:
-        at = pc.index(ascending, False).as_py()
+        at = ascending.to_pylist().index(False)
         before, name = names[at].as_py(), names[at + 1].as_py()
         raise ManifestError(
             f"Rows are not sorted and unique by name: {name!r} comes after {before!r}.", names=[before, name]

@@ -15,6 +15,7 @@ from itertools import accumulate, pairwise
 
 import pyarrow as pa
 
+from airflow_dataflux.core.arrowcompute import total
 from airflow_dataflux.core.manifest.parts import Mark
 
 OBJECT_WEIGHT_BYTES = 4096
@@ -103,4 +104,4 @@ class _Weights:
 def _bytes_before(row: int, marks: Sequence[Mark], sizes: Sizes) -> int:
     """Return the bytes of the manifest's rows before `row`."""
     mark = marks[bisect_right(marks, row, key=lambda mark: mark.row) - 1]
-    return mark.bytes_before + (sizes(mark.row, row).sum().as_py() if mark.row < row else 0)
+    return mark.bytes_before + (total(sizes(mark.row, row)) if mark.row < row else 0)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from airflow_dataflux.core.arrowcompute import cast, compute
 from airflow_dataflux.core.arrowvalues import number, tally
 
 _HALF, _ONE = number(0.5, pa.float64()), number(1, pa.float64())
@@ -62,12 +63,10 @@ class Census:
         self.bytes_by_class.update(other.bytes_by_class)
 
     def _count_sizes(self, sizes: pa.Array) -> None:
-        import pyarrow.compute as pc  # here, because a process that counts nothing should not load it
-
         # The logarithm of 0 is minus infinity, which the cast would turn into anything: half a byte is its stand-in.
-        logarithms = pc.log2(pc.max_element_wise(pc.cast(sizes, pa.float64(), safe=False), _HALF))
-        digits = pc.cast(pc.add(logarithms, _ONE), pa.int8(), safe=False)
-        for pair in pc.value_counts(digits).to_pylist():
+        logarithms = compute("log2", compute("max_element_wise", cast(sizes, pa.float64(), safe=False), _HALF))
+        digits = cast(compute("add", logarithms, _ONE), pa.int8(), safe=False)
+        for pair in compute("value_counts", digits).to_pylist():
             self.sizes[pair["values"]] += pair["counts"]
 
     def _count_classes(self, classes: pa.Array, sizes: pa.Array) -> None:

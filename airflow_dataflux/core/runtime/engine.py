@@ -141,7 +141,7 @@ def _import_arrow_alone() -> None:
         return
     sys.modules["numpy"] = None  # type: ignore[assignment]  # what makes an import fail (Python's import system, 5.3.1)
     try:
-        import pyarrow.compute
+        import pyarrow._compute
         import pyarrow.parquet  # noqa: F401
     finally:
         del sys.modules["numpy"]

@@ -16,8 +16,8 @@ import unicodedata
 from dataclasses import dataclass, field
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from airflow_dataflux.core.arrowcompute import compute, indices, matches, starts_with, without_prefix
 from airflow_dataflux.core.errors import UnsafeNameError
 from airflow_dataflux.core.model import object_uri
 
@@ -155,14 +155,14 @@ class NameCheck:
         if not self.traits.exact:
             return None
         limit = min(self.traits.name_max_bytes, self.traits.path_max_bytes - len(os.fsencode(self.destination)) - 2)
-        paths = pc.utf8_slice_codeunits(names, len(self.strip_prefix)) if self.strip_prefix else names
-        # Not `pc.greater(…, limit)`: a Python number that becomes a scalar makes Arrow import pandas.
-        if len(paths) and pc.max(pc.binary_length(paths)).as_py() > limit:
+        paths = without_prefix(names, self.strip_prefix)
+        # Not compared with the limit by Arrow: a Python number that becomes a scalar makes Arrow import pandas.
+        if len(paths) and compute("max", compute("binary_length", paths)).as_py() > limit:
             return None
-        found = pc.match_substring_regex(paths, _SUSPECT, ignore_case=True)
+        found = matches(paths, _SUSPECT)
         if self.strip_prefix:
-            found = pc.or_(found, pc.invert(pc.starts_with(names, self.strip_prefix)))
-        return frozenset(pc.indices_nonzero(found).to_pylist())
+            found = compute("or", found, compute("invert", starts_with(names, self.strip_prefix)))
+        return frozenset(indices(found))
 
     def _alone(self, name: str, size: int) -> str | None:
         reason = refusal_of(name, strip_prefix=self.strip_prefix, traits=self.traits)

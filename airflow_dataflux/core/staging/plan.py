@@ -15,8 +15,8 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from airflow_dataflux.core.arrowcompute import compute, indices
 from airflow_dataflux.core.config import DEFAULT_MAX_COMPOSITE_BYTES
 from airflow_dataflux.core.gcs.store import MAX_COMPONENTS
 from airflow_dataflux.core.staging.ways import FASTER_DIRECTLY, PROBED, Ways
@@ -132,8 +132,8 @@ class Planner:
         if wanted is None:
             ordinals: list[int] = list(range(first_ordinal, first_ordinal + rows.num_rows))
         else:
-            ordinals = [first_ordinal + index for index in pc.indices_nonzero(wanted).to_pylist()]
-            rows = rows.filter(wanted)
+            ordinals = [first_ordinal + index for index in indices(wanted)]
+            rows = compute("filter", rows, wanted)
         columns = zip(
             ordinals,
             rows["name"].to_pylist(),

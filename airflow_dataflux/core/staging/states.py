@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from airflow_dataflux.core.arrowcompute import without_prefix
 from airflow_dataflux.core.arrowvalues import column
 from airflow_dataflux.core.manifest import Manifest
 from airflow_dataflux.core.staging.receipt import EXTRANEOUS, STATE_SCHEMA
@@ -22,7 +22,7 @@ def final_states(
     waiting = kept
     for rows in manifest.batches():
         names = rows["name"]
-        paths = pc.utf8_slice_codeunits(names, len(strip_prefix)) if strip_prefix else names
+        paths = without_prefix(names, strip_prefix)
         status, mtime_ns, inode = states.columns(first, rows.num_rows)
         columns = [paths, names, rows["size"], rows["generation"], rows["crc32c"], status, mtime_ns, inode]
         batch = pa.record_batch(columns, schema=STATE_SCHEMA)

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from airflow_dataflux.core.arrowcompute import compute, indices, starts_with, total
 from airflow_dataflux.core.arrowvalues import from_buffers, number, tally
 from airflow_dataflux.core.gcs.store import ObjectVersion
 from airflow_dataflux.core.manifest import Manifest
@@ -53,7 +53,7 @@ class ObjectStates:
 
     def wanted(self, first: int, count: int) -> pa.Array:
         """Return a boolean for each of `count` objects: it is to be fetched."""
-        return pc.equal(from_buffers(pa.uint8(), count, self.status[first : first + count]), _TO_FETCH)
+        return compute("equal", from_buffers(pa.uint8(), count, self.status[first : first + count]), _TO_FETCH)
 
     def columns(self, first: int, count: int) -> tuple[pa.Array, pa.Array, pa.Array]:
         """Return status, mtime_ns and inode of `count` objects as Arrow arrays."""
@@ -98,11 +98,11 @@ class Survey:
             return
         sizes = rows["size"]
         block, last = number(self.needed.block_bytes, sizes.type), number(self.needed.block_bytes - 1, sizes.type)
-        blocks = pc.divide(pc.add(sizes, last), block)
-        self.needed.bytes += pc.sum(blocks).as_py() * self.needed.block_bytes
+        blocks = compute("divide", compute("add", sizes, last), block)
+        self.needed.bytes += total(blocks) * self.needed.block_bytes
         self.needed.files += rows.num_rows
         self.fetch_count += rows.num_rows
-        self.fetch_bytes += pc.sum(sizes).as_py()
+        self.fetch_bytes += total(sizes)
         self.sizes.add(sizes.to_pylist())
         for storage_class, (_, total_bytes) in tally(rows["storage_class"], sizes).items():
             self.bytes_by_class[storage_class] += total_bytes
@@ -144,7 +144,7 @@ def survey(manifest: Manifest, destination: str, strip_prefix: str, ground: Grou
                 for wanted, ordinal in _wanted(rows, listed, strip_prefix, first):
                     if not found.states.status[ordinal]:
                         _look_at(wanted, ordinal, ground, looker, found, names)
-            found.count_batch(rows.filter(found.states.wanted(first, rows.num_rows)))
+            found.count_batch(compute("filter", rows, found.states.wanted(first, rows.num_rows)))
             first += rows.num_rows
     names.raise_if_refused(manifest.bucket)
     for staging in ground.earlier:
@@ -153,7 +153,7 @@ def survey(manifest: Manifest, destination: str, strip_prefix: str, ground: Grou
 
 
 def _leave_out_temporary(names: pa.Array, first: int, composite_prefix: str, found: Survey) -> None:
-    for index in pc.indices_nonzero(pc.starts_with(names, composite_prefix)).to_pylist():
+    for index in indices(starts_with(names, composite_prefix)):
         if is_composite_name(names[index].as_py(), composite_prefix):
             found.states.place(first + index, SKIPPED, 0, 0)
             found.temporary += 1

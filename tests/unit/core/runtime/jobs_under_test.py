@@ -42,15 +42,15 @@ def sum_of_doubles(context: JobContext, numbers: list[int]) -> dict[str, object]
 
 def what_arrow_loaded(_context: JobContext, _payload: None) -> tuple[object, bool, int]:
     import pyarrow as pa
-    import pyarrow.compute as pc
 
+    from airflow_dataflux.core.arrowcompute import total
     from airflow_dataflux.core.arrowvalues import column
 
-    total = pc.sum(column([1, 2], pa.int64())).as_py()
+    added = total(column([1, 2], pa.int64()))
     loaded = "numpy" in sys.modules
     import numpy as np
 
-    return total, loaded, int(np.arange(4).sum())
+    return added, loaded, int(np.arange(4).sum())
 
 
 def report_token(link: WorkerLink) -> None:
