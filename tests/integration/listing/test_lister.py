@@ -52,6 +52,12 @@ def server() -> Iterator[GCSServer]:
         yield running
 
 
+@pytest.fixture
+def early_hand_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Listings of more than some pages get an engine, whatever a test's fast server makes them expect."""
+    monkeypatch.setattr(lister, "HAND_OVER", HandOver(after_pages=24, remaining_pages=20, unknown_after_pages=48))
+
+
 @pytest.fixture(autouse=True)
 def calm(server: GCSServer) -> None:
     server.configure(latency_s={}, list_per_1000_rows_s=0.0, page_cap=1000)
@@ -82,6 +88,7 @@ def test_every_style_is_listed_as_the_server_knows_it(server: GCSServer, tmp_pat
     assert manifest.stats["steals"] > 0
 
 
+@pytest.mark.usefixtures("early_hand_over")
 def test_one_stream_and_many_streams_in_processes_give_the_same_fingerprint(server: GCSServer, tmp_path: Path) -> None:
     one = fetch(server, "large", manifest_uri=str(tmp_path / "one"), workers=1, streams=1)
     many = fetch(server, "large", manifest_uri=str(tmp_path / "many"), workers=2, streams=64, isolated=True)
@@ -295,6 +302,7 @@ def test_a_cancel_stops_everything_and_publishes_nothing(server: GCSServer, tmp_
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
+@pytest.mark.usefixtures("early_hand_over")
 def test_a_killed_worker_process_loses_and_doubles_nothing(server: GCSServer, tmp_path: Path) -> None:
     server.configure(latency_s={"list": 0.04}, list_per_1000_rows_s=0.025)
     listed: list[Manifest] = []
@@ -329,16 +337,13 @@ def test_credentials_that_are_refused_end_the_listing(server: GCSServer, tmp_pat
     server.stop_failing(fault)
 
 
-def test_a_rate_that_was_found_before_the_hand_over_is_kept_after_it(
-    server: GCSServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # However few pages seem to be left: an estimate must not decide whether this test shows anything.
-    monkeypatch.setattr(lister, "HAND_OVER", HandOver(after_pages=24, remaining_pages=20, unknown_after_pages=48))
+@pytest.mark.usefixtures("early_hand_over")
+def test_a_rate_that_was_found_before_the_hand_over_is_kept_after_it(server: GCSServer, tmp_path: Path) -> None:
     server.configure(lists_per_s=100, latency_s={"list": 0.02})
     try:
         manifest = fetch(server, "large", manifest_uri=str(tmp_path), workers=2, streams=64, isolated=True)
     finally:
         server.configure(lists_per_s=None)
-    assert manifest.stats["workers"] == 2, "the listing was not handed over: this test shows nothing"
+    assert manifest.stats["workers"] == 2
     assert manifest.fingerprint == fetch(server, "large", manifest_uri=str(tmp_path / "free")).fingerprint
     assert 0 < manifest.stats["throttled"] <= 0.05 * manifest.stats["requests"]
