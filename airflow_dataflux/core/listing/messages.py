@@ -2,11 +2,13 @@
 
 `ListRange`, `Shrink`, `Probe` and `Halt` are the scheduler's instructions, each in an `Order` that names the worker;
 `PageListed`, `RangeEnded`, `ShrinkAnswered`, `Probed` are its events, as are `WorkerJoined` and `WorkerLost`.
+
+Structs of msgspec, because every process of a listing makes these classes first: 0.01 ms each, a dataclass takes 0.5.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import msgspec
 
 from airflow_dataflux.core.config import ListRequest, StoreConfig
 from airflow_dataflux.core.gcs.store import RequestCounts
@@ -15,8 +17,7 @@ from airflow_dataflux.core.namerange import NameRange
 from airflow_dataflux.core.report.census import Census
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setup:
+class Setup(msgspec.Struct, frozen=True, kw_only=True):
     """The first message to a worker: what it lists, where its parts go, how many streams it runs.
 
     `found_reads_per_s` is what the bucket was found to bear from all workers, None if nothing was refused so far.
@@ -30,8 +31,7 @@ class Setup:
     found_reads_per_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ListRange:
+class ListRange(msgspec.Struct, frozen=True):
     """List `names`, all of which begin with `prefix`."""
 
     range_id: int
@@ -39,8 +39,7 @@ class ListRange:
     prefix: str
 
 
-@dataclass(frozen=True, slots=True)
-class Shrink:
+class Shrink(msgspec.Struct, frozen=True):
     """End the range at the first of `points` that is still ahead, and say which, at once."""
 
     range_id: int
@@ -48,8 +47,7 @@ class Shrink:
     points: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Probe:
+class Probe(msgspec.Struct, frozen=True):
     """Find the first name in `names`, with the cheapest request there is."""
 
     probe_id: int
@@ -57,24 +55,21 @@ class Probe:
     prefix: str
 
 
-@dataclass(frozen=True, slots=True)
-class Halt:
+class Halt(msgspec.Struct, frozen=True):
     """End every range after the page that is in flight."""
 
 
 Instruction = ListRange | Shrink | Probe | Halt
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(msgspec.Struct, frozen=True):
     """An instruction and the worker that gets it."""
 
     worker: int
     instruction: Instruction
 
 
-@dataclass(frozen=True, slots=True)
-class PageListed:
+class PageListed(msgspec.Struct, frozen=True):
     """One page of a range arrived; `first` and `last` are None if it held no name of the range.
 
     Attributes:
@@ -97,8 +92,7 @@ class PageListed:
     more: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class RangeEnded:
+class RangeEnded(msgspec.Struct, frozen=True):
     """The range was listed up to `end`, and its rows are in `parts`.
 
     `end` is the range's own end, or an earlier name after a Halt; `parts` are durable; `dropped` counts what each
@@ -108,12 +102,11 @@ class RangeEnded:
     range_id: int
     end: str | None
     parts: tuple[PartInfo, ...] = ()
-    dropped: dict[str, int] = field(default_factory=dict)
+    dropped: dict[str, int] = msgspec.field(default_factory=dict)
     census: Census | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ShrinkAnswered:
+class ShrinkAnswered(msgspec.Struct, frozen=True):
     """The range now ends at `point`, one of those asked for; None: it was past them all, or had ended."""
 
     range_id: int
@@ -121,24 +114,21 @@ class ShrinkAnswered:
     point: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Probed:
+class Probed(msgspec.Struct, frozen=True):
     """The first name of a probe's range, None if there is none."""
 
     probe_id: int
     name: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerJoined:
+class WorkerJoined(msgspec.Struct, frozen=True):
     """A worker is there and runs so many streams."""
 
     worker: int
     streams: int
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerLost:
+class WorkerLost(msgspec.Struct, frozen=True):
     """A worker is gone, and with it everything it had not reported."""
 
     worker: int
@@ -147,8 +137,7 @@ class WorkerLost:
 Event = PageListed | RangeEnded | ShrinkAnswered | Probed | WorkerJoined | WorkerLost
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerFigures:
+class WorkerFigures(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker has used: with `final=False` from time to time, with True as its last message.
 
     `found_reads_per_s` is the rate that the bucket was found to bear from this worker, None while nothing was refused.
@@ -161,8 +150,7 @@ class WorkerFigures:
     final: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class StreamFailed:
+class StreamFailed(msgspec.Struct, frozen=True):
     """A request failed for good, or the rows could not be written: the listing cannot be finished."""
 
     range_id: int | None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from airflow_dataflux.core.config import ListRequest, StoreConfig
 from airflow_dataflux.core.namerange import NameRange
@@ -14,8 +15,7 @@ if TYPE_CHECKING:
     from airflow_dataflux.core.manifest.parts import PartInfo
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HandOver:
+class HandOver(msgspec.Struct, frozen=True, kw_only=True):
     """When a job stops and hands over what is left.
 
     Attributes:
@@ -29,8 +29,7 @@ class HandOver:
     unknown_after_pages: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListingPlan:
+class ListingPlan(msgspec.Struct, frozen=True, kw_only=True):
     """What a listing job has to do.
 
     Attributes:
@@ -65,16 +64,14 @@ class ListingPlan:
     recorded_from: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class FinishedRange:
+class FinishedRange(msgspec.Struct, frozen=True):
     """A range that was listed to its end, and where its rows are."""
 
     names: NameRange
     parts: tuple[PartInfo, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProcessFigures:
+class ProcessFigures(msgspec.Struct, frozen=True, kw_only=True):
     """What one process used: "task" is the caller's, "engine" the one it started, "worker 0" and so on its workers."""
 
     role: str
@@ -82,8 +79,7 @@ class ProcessFigures:
     peak_rss_bytes: int
 
 
-@dataclass(slots=True, kw_only=True)
-class Figures:
+class Figures(msgspec.Struct, kw_only=True):
     """What a listing used and did; figures of several jobs add up."""
 
     requests: int = 0
@@ -94,8 +90,8 @@ class Figures:
     lost_workers: int = 0
     listed: int = 0
     inline_bytes: int = 0
-    processes: list[ProcessFigures] = field(default_factory=list)
-    dropped: Counter[str] = field(default_factory=Counter)
+    processes: list[ProcessFigures] = msgspec.field(default_factory=list)
+    dropped: Counter[str] = msgspec.field(default_factory=Counter)
 
     def add(self, other: Figures) -> None:
         """Add another job's figures."""
@@ -114,8 +110,7 @@ class Figures:
         self.dropped.update(other.dropped)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """What a job has done, and what it learned for the next one."""
 
     finished: tuple[FinishedRange, ...]
