@@ -99,11 +99,7 @@ def _download(options: argparse.Namespace, scratch: str) -> list[Cell]:
 def _saver(options: argparse.Namespace, kind: str, plan: dict[str, object]) -> Callable[[list[Cell]], None]:
     machine = describe()
     plan = {key: value for key, value in plan.items() if key != "scratch"}
-    plan["command"] = f"make bench-{'list' if kind == 'listing' else kind} " + " ".join(
-        f"{name.upper()}={getattr(options, name)}"
-        for name in ("sizes", "styles", "page_caps", "workloads", "repeats", "peers")
-        if hasattr(options, name) and getattr(options, name) != _defaults(options.command)[name]
-    )
+    plan["command"] = _make_command(options)
 
     def save(cells: list[Cell]) -> None:
         path = os.path.join(options.output, f"{kind}.json")
@@ -114,13 +110,21 @@ def _saver(options: argparse.Namespace, kind: str, plan: dict[str, object]) -> C
     return save
 
 
+def _make_command(options: argparse.Namespace) -> str:
+    """Return what to type for the same measurement; where its files lie is left out."""
+    given = vars(options).items() - vars(_parser().parse_args([options.command])).items()
+    chosen = {name: value for name, value in given if name not in {"output", "scratch"}}
+    order = [name for name in vars(options) if name in chosen]
+    return " ".join([f"make bench-{options.command}", *(f"{name.upper()}={chosen[name]}" for name in order)])
+
+
 def _write_report(output: str, kind: str) -> None:
     """Write the table and the picture of a saved result."""
     with open(os.path.join(output, f"{kind}.json"), encoding="utf-8") as file:
         cells, plan, machine = from_json(file.read())
     page = listing_markdown if kind == "listing" else download_markdown
     with open(os.path.join(output, f"{kind}.md"), "w", encoding="utf-8") as file:
-        file.write(page(cells, machine=machine, command=plan["command"].strip()))
+        file.write(page(cells, machine=machine, command=plan["command"]))
     (plot_listing if kind == "listing" else plot_download)(cells, os.path.join(output, f"{kind}.png"))
     _say(f"Results: {os.path.join(output, kind)}.md, .json, .png")
 
@@ -156,10 +160,6 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("kind", choices=("listing", "download"))
     report.add_argument("--output", default=str(CHECKOUT / "build" / "benchmarks"))
     return parser
-
-
-def _defaults(command: str) -> dict[str, object]:
-    return vars(_parser().parse_args([command]))
 
 
 def _count(text: str) -> int:

@@ -28,7 +28,8 @@ def main(task: dict[str, Any]) -> None:
         isolated=options.get("isolated", "1") == "1",
     )
     stopwatch.done()
-    stopwatch.report(receipt=receipt.summary())
+    of_this_machine = {"hostname", "destination"}
+    stopwatch.report(receipt={key: value for key, value in receipt.summary().items() if key not in of_this_machine})
 
 
 if __name__ == "__main__":
