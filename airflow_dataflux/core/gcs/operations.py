@@ -8,9 +8,10 @@ and delete against the write rate (https://cloud.google.com/storage/docs/request
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import quote
+
+import msgspec
 
 from airflow_dataflux.core.errors import InvalidRequestError
 
@@ -18,8 +19,7 @@ BillingClass = Literal["class_a", "class_b", "free"]
 BudgetName = Literal["read", "write"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Operation:
+class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """One kind of request.
 
     Attributes:
@@ -79,8 +79,7 @@ DELETE_BATCH = Operation(
 )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True, kw_only=True):
     """One request, ready to be sent, and sent again.
 
     Attributes:
@@ -100,7 +99,7 @@ class Call:
     target: str
     resource: str
     repeatable: bool
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     body: tuple[bytes, ...] = ()
     weight: int = 1
 

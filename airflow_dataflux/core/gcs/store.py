@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from typing import Protocol
 
+import msgspec
 import pyarrow as pa
 
 from airflow_dataflux.core.model import Row
@@ -21,8 +21,7 @@ MAX_COMPONENTS = 32
 """Most sources of one compose (https://cloud.google.com/storage/docs/composite-objects)."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PageRequest:
+class PageRequest(msgspec.Struct, frozen=True, kw_only=True):
     """One objects.list call.
 
     Attributes:
@@ -42,32 +41,28 @@ class PageRequest:
     max_results: int | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Page:
+class Page(msgspec.Struct, frozen=True, kw_only=True):
     """One answer of objects.list: `rows` in `ROW_SCHEMA`, sorted; the listing goes on while there is a token."""
 
     rows: pa.RecordBatch
     next_page_token: str | None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ObjectVersion:
+class ObjectVersion(msgspec.Struct, frozen=True, kw_only=True):
     """An object pinned to one content."""
 
     name: str
     generation: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StoredObject:
+class StoredObject(msgspec.Struct, frozen=True, kw_only=True):
     """An object's metadata as one request answered it: the row, and the custom metadata."""
 
     row: Row
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BucketInfo:
+class BucketInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What a bucket's settings mean for temporary objects.
 
     Attributes:
@@ -122,16 +117,14 @@ class Body(Protocol):
         ...
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DeleteFailure:
+class DeleteFailure(msgspec.Struct, frozen=True, kw_only=True):
     """One object that a batch could not delete. An object that is gone already is not a failure."""
 
     version: ObjectVersion
     reason: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RequestCounts:
+class RequestCounts(msgspec.Struct, frozen=True, kw_only=True):
     """Requests sent so far, retries included: by what Cloud Storage bills, and what went wrong."""
 
     class_a: int = 0

@@ -17,9 +17,9 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TypeVar
 
+import msgspec
 from urllib3.exceptions import ClosedPoolError, HTTPError
 
 from airflow_dataflux.core.config import StoreConfig
@@ -44,8 +44,7 @@ _SLOW_TIMEOUT_S = 60.0
 """For requests whose time depends on what they are asked to do (the official client's default)."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Access:
+class Access(msgspec.Struct, frozen=True, kw_only=True):
     """What a transport needs beside the store's address."""
 
     tokens: TokenSource
@@ -206,8 +205,7 @@ class Transport:
             stall.answered(time.monotonic() - began_at)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Failure:
+class _Failure(msgspec.Struct, frozen=True, kw_only=True):
     """One attempt that did not succeed."""
 
     kind: FailureKind

@@ -6,8 +6,9 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+
+import msgspec
 
 from airflow_dataflux.core.config import StageRequest
 from airflow_dataflux.core.gcs.store import ObjectVersion, RequestCounts
@@ -155,7 +156,7 @@ class Accounts:
             composites=totals.composites,
             composed_bytes=totals.composed_bytes,
             batches=dict(totals.objects_by_kind),
-            requests=asdict(counts),
+            requests=msgspec.structs.asdict(counts),
             costs=costs.items(),
             estimated_usd=costs.total,
             usage={
@@ -190,7 +191,7 @@ class Accounts:
             composites=totals.composites,
             composed_bytes=totals.composed_bytes,
             batches=dict(totals.objects_by_kind),
-            requests=asdict(counts),
+            requests=msgspec.structs.asdict(counts),
             costs=costs.items(),
             estimated_usd=costs.total,
             phases=self._rounded_phases(),
@@ -205,7 +206,7 @@ class Accounts:
             skipped=earlier.skipped,
             temporary=earlier.temporary,
             changed=earlier.changed,
-            requests=asdict(RequestCounts()),
+            requests=msgspec.structs.asdict(RequestCounts()),
             costs=CostEstimate().items(),
             phases=self._rounded_phases(),
             dry_run=self._request.dry_run,
