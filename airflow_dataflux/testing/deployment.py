@@ -241,7 +241,7 @@ class AirflowDeployment:
         """
         self.wait_for_dag(dag_id)
         self.unpause(dag_id)
-        if not self._environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"].startswith("sqlite"):
+        if not self._on_sqlite:
             body = {"dag_id": dag_id, "from_date": from_date, "to_date": to_date, **options}
             self.request("POST", "/backfills", body)
             return
@@ -353,6 +353,10 @@ class AirflowDeployment:
 
     # -- inside
 
+    @property
+    def _on_sqlite(self) -> bool:
+        return self._environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"].startswith("sqlite")
+
     def _migrate(self, timeout_s: float) -> None:
         migrated = self.command("db", "migrate", timeout_s=timeout_s)
         if migrated.returncode:
@@ -427,6 +431,16 @@ class AirflowDeployment:
             time.sleep(_POLL_S)
 
     def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
+        # SQLite has one writer. A transaction that has read before another one wrote cannot wait for its turn, however
+        # long it may wait for the lock (https://www.sqlite.org/isolation.html). It is rolled back: nothing was done.
+        deadline = time.monotonic() + _LOCK_S
+        while True:
+            status, answer = self._authorized(method, path, body)
+            if not (self._on_sqlite and _is_database_error(status, answer)) or time.monotonic() > deadline:
+                return status, answer
+            time.sleep(_POLL_S)
+
+    def _authorized(self, method: str, path: str, body: Mapping[str, Any] | None) -> tuple[int, dict[str, Any]]:
         for fresh in (False, True):
             if self._token is None or fresh:
                 login = {"username": self.username, "password": self.password}
@@ -457,6 +471,12 @@ class AirflowDeployment:
     def _task_path(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> str:
         path = f"/dags/{dag_id}/dagRuns/{_quoted(run_id)}/taskInstances/{task_id}"
         return path if map_index < 0 else f"{path}/{map_index}"
+
+
+def _is_database_error(status: int, answer: Mapping[str, Any]) -> bool:
+    """Return whether Airflow's API says that its database failed it, not that the call was wrong."""
+    detail = answer.get("detail")
+    return status == 500 and isinstance(detail, dict) and detail.get("reason") == "Database error"
 
 
 def isolated_environment(home: str | os.PathLike[str], dags_folder: str | os.PathLike[str]) -> dict[str, str]:
