@@ -226,7 +226,8 @@ def _later_alphabet(seen: set[str], *, counting: bool, beyond: int) -> str:
         seen: what examples have there, not empty.
         counting: the position before it is a digit that varies, so that this one most likely does, too.
         beyond: how many digits outside of those of the examples may be used: none where there are enough examples from
-            all over (the tens of an hour go to 2, those of a day to 3), but one more at the leading digit of a counter.
+            all over (the tens of an hour go to 2, those of a day to 3), but one more at the leading digit of a counter,
+            and all nine others where there are not.
     """
     digits = digits_of(min(seen))
     if digits and seen <= set(digits) and (counting or len(seen) > 1):
