@@ -179,7 +179,7 @@ def test_nothing_outlives_a_killed_task(number: signal.Signals) -> None:
         os.killpg(task.pid, number)
     task.wait()
     task.stdout.close()
-    assert wait_until_gone(pids) == []
+    assert wait_until_gone(pids, 10.0) == []
 
 
 def test_cached_tokens_ask_again_shortly_before_the_end_and_after_a_discard(monkeypatch: pytest.MonkeyPatch) -> None:
