@@ -112,10 +112,13 @@ def _saver(options: argparse.Namespace, kind: str, plan: dict[str, object]) -> C
 
 def _make_command(options: argparse.Namespace) -> str:
     """Return what to type for the same measurement; where its files lie is left out."""
-    given = vars(options).items() - vars(_parser().parse_args([options.command])).items()
-    chosen = {name: value for name, value in given if name not in {"output", "scratch"}}
-    order = [name for name in vars(options) if name in chosen]
-    return " ".join([f"make bench-{options.command}", *(f"{name.upper()}={chosen[name]}" for name in order)])
+    defaults = vars(_parser().parse_args([options.command]))
+    chosen = [
+        f"{name.upper()}={value}"
+        for name, value in vars(options).items()
+        if name not in {"output", "scratch"} and value != defaults[name]
+    ]
+    return " ".join([f"make bench-{options.command}", *chosen])
 
 
 def _write_report(output: str, kind: str) -> None:
