@@ -96,7 +96,9 @@ def test_listing_and_staging_meet_only_in_the_manifest() -> None:
 
 
 def test_what_listing_and_staging_share_knows_neither() -> None:
-    shared = imports_from("core.gcs", "core.manifest", "core.report", "core.runtime", "core.model", "core.config")
+    shared = imports_from(
+        "core.gcs", "core.manifest", "core.report", "core.runtime", "core.model", "core.rowschema", "core.config"
+    )
     assert offenders(shared, *ours("core.listing", "core.staging")) == []
 
 
@@ -162,6 +164,14 @@ print(sorted(name for name in set(sys.modules) - before if name.partition(".")[0
 
 def test_importing_the_package_imports_neither_airflow_nor_google() -> None:
     assert run_python(LOADED_BY.format(statement="import airflow_dataflux; dir(airflow_dataflux)")) == "[]"
+
+
+def test_a_listing_asks_for_its_first_page_before_it_imports_arrow() -> None:
+    """`core/listing/opening.py` imports it while the page is on its way."""
+    statement = "from airflow_dataflux.core.listing import list_objects"
+    loaded = ast.literal_eval(run_python(LOADED_BY.format(statement=statement)))
+    assert "urllib3" in loaded
+    assert [name for name in loaded if not name.startswith("urllib3")] == []
 
 
 def test_loading_the_airflow_plugin_loads_no_server() -> None:

@@ -1,7 +1,7 @@
-"""The vocabulary of the core: one listed object, and the shape of a table of them.
+"""The vocabulary of the core: one listed object.
 
-`Row` is for code that looks at objects one by one; listings move whole pages as Arrow record batches in
-`ROW_SCHEMA`, because a Python object per row is what makes listing slow.
+`Row` is for code that looks at objects one by one; listings move whole pages as Arrow record batches
+(`rowschema.py`), because a Python object per row is what makes listing slow.
 """
 
 from __future__ import annotations
@@ -9,23 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-import pyarrow as pa
-
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 """Where the microseconds of `updated` begin."""
-
-ROW_SCHEMA = pa.schema(
-    [
-        pa.field("name", pa.string(), nullable=False),
-        pa.field("size", pa.int64(), nullable=False),
-        pa.field("generation", pa.int64(), nullable=False),
-        pa.field("crc32c", pa.uint32()),  # null: not known from the listing (CMEK objects)
-        pa.field("storage_class", pa.string(), nullable=False),
-        pa.field("updated", pa.timestamp("us", tz="UTC"), nullable=False),
-        pa.field("content_type", pa.string()),
-        pa.field("content_encoding", pa.string()),
-    ]
-)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

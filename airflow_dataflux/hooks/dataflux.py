@@ -337,12 +337,12 @@ class DatafluxHook(BaseHook):
         self, manifest: Manifest | Mapping[str, Any] | str | None, *, user_project: str | None = None
     ) -> Manifest | None:
         """Open an earlier manifest that need not exist: None if nothing was given or there is none yet."""
+        if manifest is None or (isinstance(manifest, str) and not parameters.optional_text(manifest, "seed_manifest")):
+            return None  # before Arrow is imported, which a listing does while its first page is on its way
         from airflow_dataflux.core.manifest import Manifest
 
         if isinstance(manifest, Manifest):
             return manifest
-        if manifest is None or not _present(manifest):
-            return None
         with Narrator(self.log.info).telling("preflight"):
             try:
                 found = self.open_manifest(manifest, user_project=user_project)
@@ -401,10 +401,6 @@ def running_identity() -> RunIdentity:
 
 def _as_uri(place: str) -> str:
     return f"file://{place}" if place.startswith("/") else place
-
-
-def _present(manifest: Mapping[str, Any] | str) -> bool:
-    return not isinstance(manifest, str) or parameters.optional_text(manifest, "seed_manifest") is not None
 
 
 def _or(value: int | None, default: int) -> int:

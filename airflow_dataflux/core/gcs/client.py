@@ -7,7 +7,7 @@ https://cloud.google.com/storage/docs/json_api/v1.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import msgspec
@@ -59,6 +59,7 @@ def open_store(
     found_reads_per_s: float | None = None,
     policy: RetryPolicy = DEFAULT_POLICY,
     beside: Store | None = None,
+    meanwhile: Callable[[], object] | None = None,
 ) -> Store:
     """Open Cloud Storage.
 
@@ -72,6 +73,7 @@ def open_store(
         policy: how requests are retried.
         beside: another store for the same place, whose connections this one uses, too; whichever is closed first closes
             them for both. `connections` is then the other's.
+        meanwhile: called after each request, before its answer is waited for: what there is to do in that time anyway.
 
     The store belongs to the process that opened it: open it after a fork, not before.
     """
@@ -86,7 +88,7 @@ def open_store(
         budgets=Budgets.first(budget_share, found_reads_per_s=found_reads_per_s),
     )
     shared = beside.exchanger if isinstance(beside, HttpStore) else None
-    transport = Transport(config, access, shared or connect(config.endpoint, connections))
+    transport = Transport(config, access, shared or connect(config.endpoint, connections, meanwhile=meanwhile))
     return HttpStore(transport, user_project=config.user_project)
 
 

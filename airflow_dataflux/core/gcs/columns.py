@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from airflow_dataflux.core.arrowcompute import cast, lines
 from airflow_dataflux.core.arrowvalues import column, from_buffers
-from airflow_dataflux.core.model import ROW_SCHEMA
+from airflow_dataflux.core.rowschema import ROW_SCHEMA
 
 _TEXT = pa.string()
 _TIME = ROW_SCHEMA.field("updated").type

@@ -6,12 +6,15 @@ answer was read to the end. An answer belongs to one thread.
 urllib3 looks at every character of a target to see whether it is encoded, in Python: a fifth of a millisecond for a
 page of a listing, a third of the whole exchange. Ours are encoded when they are made (`operations.query`), so they
 travel beside the headers, and our connections put them where they belong.
+
+While a first answer is on its way there may be something else to do: `meanwhile` is called between a request and the
+wait for its answer.
 """
 
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from urllib3 import BaseHTTPResponse, HTTPConnectionPool, Timeout
@@ -19,22 +22,25 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, ProxyError, SSLError
 
 
-class _Targeted(dict[str, str]):
-    """Headers, and the request's target."""
+class _Outgoing(dict[str, str]):
+    """Headers, the request's target, and what is called once it has been sent."""
 
     target: str
+    sent: Callable[[], object] | None
 
-    def copy(self) -> _Targeted:
+    def copy(self) -> _Outgoing:
         """Return what urllib3 adds to: the same, made for one request anyway."""
         return self
 
 
 class PlainConnection(HTTPConnection):
-    """A connection of urllib3 that takes targets from `_Targeted`."""
+    """A connection of urllib3 that sends an `_Outgoing`."""
 
     def request(self, method: str, url: str, body: Any = None, headers: Any = None, **options: Any) -> None:
         """Send a request for its own target."""
         super().request(method, headers.target, body, headers, **options)
+        if headers.sent is not None:
+            headers.sent()
 
 
 class SecureConnection(HTTPSConnection):
@@ -43,6 +49,8 @@ class SecureConnection(HTTPSConnection):
     def request(self, method: str, url: str, body: Any = None, headers: Any = None, **options: Any) -> None:
         """Send a request for its own target."""
         super().request(method, headers.target, body, headers, **options)
+        if headers.sent is not None:
+            headers.sent()
 
 
 class NotConnectedError(OSError):
@@ -50,11 +58,15 @@ class NotConnectedError(OSError):
 
 
 class Exchanger:
-    """Sends requests over the connections of a pool. Thread-safe."""
+    """Sends requests over the connections of a pool. Thread-safe.
 
-    def __init__(self, pool: HTTPConnectionPool) -> None:
+    `meanwhile` is called after each request, before its answer is waited for.
+    """
+
+    def __init__(self, pool: HTTPConnectionPool, *, meanwhile: Callable[[], object] | None = None) -> None:
         pool.ConnectionCls = SecureConnection if pool.scheme == "https" else PlainConnection
         self._pool = pool
+        self._meanwhile = meanwhile
 
     def exchange(
         self,
@@ -71,15 +83,15 @@ class Exchanger:
         Raises NotConnectedError before anything was sent; OSError or urllib3's HTTPError (time-outs, answers that
         broke off or are no HTTP) afterwards; ssl.SSLCertVerificationError for a certificate that nobody vouches for.
         """
-        targeted = _Targeted(headers)
-        targeted.target = target
+        outgoing = _Outgoing(headers)
+        outgoing.target, outgoing.sent = target, self._meanwhile
         try:
             return Answer(
                 self._pool.urlopen(
                     method,
                     "/",
                     body=b"".join(body) if body else None,
-                    headers=targeted,
+                    headers=outgoing,
                     retries=False,
                     redirect=False,
                     assert_same_host=False,

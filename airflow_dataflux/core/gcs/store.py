@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
-import pyarrow as pa
 
 from airflow_dataflux.core.model import Row
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 MAX_COMPONENTS = 32
 """Most sources of one compose (https://cloud.google.com/storage/docs/composite-objects)."""

@@ -15,7 +15,8 @@ import pyarrow as pa
 from airflow_dataflux.core.arrowcompute import compute, ends_with, is_in
 from airflow_dataflux.core.arrowvalues import column, number
 from airflow_dataflux.core.config import Filters
-from airflow_dataflux.core.model import EPOCH, ROW_SCHEMA
+from airflow_dataflux.core.model import EPOCH
+from airflow_dataflux.core.rowschema import ROW_SCHEMA
 
 _ZERO = number(0, pa.int64())
 

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from airflow_dataflux.core.manifest.rows import rows_of
-from airflow_dataflux.core.model import ROW_SCHEMA, Row
+from airflow_dataflux.core.model import Row
+from airflow_dataflux.core.rowschema import ROW_SCHEMA
 
 if TYPE_CHECKING:
     from airflow_dataflux.core.manifest.manifest import Manifest

@@ -23,8 +23,8 @@ from airflow_dataflux.core.errors import InvalidRequestError, ManifestError, Man
 from airflow_dataflux.core.manifest.fingerprint import Digest
 from airflow_dataflux.core.manifest.index import Index
 from airflow_dataflux.core.manifest.schema import FORMAT, check_rows
-from airflow_dataflux.core.model import ROW_SCHEMA
 from airflow_dataflux.core.namerange import NameRange
+from airflow_dataflux.core.rowschema import ROW_SCHEMA
 
 INLINE_MAX_BYTES = 256 << 10
 """Most JSON bytes of objects in a reference: XCom is a database row, and 1 MB takes 0.2 s to push."""

@@ -25,8 +25,9 @@ from airflow_dataflux.core.manifest.location import manifest_location
 from airflow_dataflux.core.manifest.reader import PartedRows, RowSource
 from airflow_dataflux.core.manifest.rows import rows_of
 from airflow_dataflux.core.manifest.shards import Interval, cut
-from airflow_dataflux.core.model import ROW_SCHEMA, Row
+from airflow_dataflux.core.model import Row
 from airflow_dataflux.core.namerange import NameRange
+from airflow_dataflux.core.rowschema import ROW_SCHEMA
 
 if TYPE_CHECKING:
     import pandas as pd

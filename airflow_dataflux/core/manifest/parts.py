@@ -29,7 +29,7 @@ from airflow_dataflux.core.manifest.schema import (
     ROW_GROUP_ROWS,
     check_rows,
 )
-from airflow_dataflux.core.model import ROW_SCHEMA
+from airflow_dataflux.core.rowschema import ROW_SCHEMA
 
 _T = TypeVar("_T")
 

@@ -7,7 +7,8 @@ from datetime import timedelta
 
 import pyarrow as pa
 
-from airflow_dataflux.core.model import EPOCH, ROW_SCHEMA, Row
+from airflow_dataflux.core.model import EPOCH, Row
+from airflow_dataflux.core.rowschema import ROW_SCHEMA
 
 
 def rows_of(batch: pa.RecordBatch) -> Iterator[Row]:

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from airflow_dataflux.core.arrowcompute import compute
 from airflow_dataflux.core.errors import ManifestError
-from airflow_dataflux.core.model import ROW_SCHEMA
+from airflow_dataflux.core.rowschema import ROW_SCHEMA
 
 FORMAT = "dataflux-manifest/1"
 """Carried by the index and by every reference. A change that an old reader would misread needs another number."""

@@ -15,7 +15,7 @@ from airflow_dataflux.core.errors import (
     StoreError,
 )
 from airflow_dataflux.core.gcs.store import MAX_COMPONENTS, ObjectVersion, PageRequest
-from airflow_dataflux.core.model import ROW_SCHEMA
+from airflow_dataflux.core.rowschema import ROW_SCHEMA
 
 NAMES_FROM_HELL = [
     "plain",

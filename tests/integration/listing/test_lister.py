@@ -24,7 +24,7 @@ from airflow_dataflux.core.errors import (
     StoreError,
 )
 from airflow_dataflux.core.gcs.client import open_store
-from airflow_dataflux.core.listing import list_objects, lister
+from airflow_dataflux.core.listing import list_objects, listingrun
 from airflow_dataflux.core.listing.dividing import sampled_ranges
 from airflow_dataflux.core.listing.plan import HandOver
 from airflow_dataflux.core.manifest import Manifest, join_ranges
@@ -55,7 +55,7 @@ def server() -> Iterator[GCSServer]:
 @pytest.fixture
 def early_hand_over(monkeypatch: pytest.MonkeyPatch) -> None:
     """Listings of more than some pages get an engine, whatever a test's fast server makes them expect."""
-    monkeypatch.setattr(lister, "HAND_OVER", HandOver(after_pages=24, remaining_pages=20, unknown_after_pages=48))
+    monkeypatch.setattr(listingrun, "HAND_OVER", HandOver(after_pages=24, remaining_pages=20, unknown_after_pages=48))
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_dataflux.core.model import ROW_SCHEMA
+from airflow_dataflux.core.rowschema import ROW_SCHEMA
 from airflow_dataflux.core.staging.choice import (
     AUTO_MAX_OBJECT_BYTES,
     Circumstances,

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from airflow_dataflux.core.arrowvalues import column, from_buffers, number, tally
-from airflow_dataflux.core.model import ROW_SCHEMA
+from airflow_dataflux.core.rowschema import ROW_SCHEMA
 
 TIME = ROW_SCHEMA.field("updated").type
 

@@ -6,6 +6,7 @@ import gzip
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -21,10 +22,13 @@ from airflow_dataflux.core.gcs.exchange import NotConnectedError
 
 
 class ScriptedServer:
-    """Answers each request of each connection with the next script; `None` in a script closes the connection."""
+    """Answers each request of each connection with the next script.
+
+    `None` in a script closes the connection, and so does an event that does not happen.
+    """
 
     def __init__(self) -> None:
-        self.scripts: list[list[bytes | None]] = []
+        self.scripts: list[list[bytes | threading.Event | None]] = []
         self.connections = 0
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.endpoint = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
@@ -52,7 +56,10 @@ class ScriptedServer:
             for piece in self.scripts.pop(0):
                 if piece is None:
                     return
-                connection.sendall(piece)
+                if not isinstance(piece, threading.Event):
+                    connection.sendall(piece)
+                elif not piece.wait(10):
+                    return
 
     def close(self) -> None:
         self.scripts.clear()
@@ -129,6 +136,20 @@ def test_an_answer_that_never_has_a_body_needs_no_length(server, status):
     assert ask(exchanger).whole() == b""
     assert ask(exchanger).whole() == b"hello world"
     assert server.connections == 1
+    exchanger.close()
+
+
+def test_there_is_time_for_something_else_between_a_request_and_its_answer(server):
+    done = threading.Event()
+
+    def meanwhile() -> None:
+        while server.scripts:  # each is taken when its request has arrived
+            time.sleep(0.001)
+        done.set()  # without which there is no answer
+
+    server.scripts = [[done, SHAPES["length"]]]
+    exchanger = connect(server.endpoint, 1, meanwhile=meanwhile)
+    assert ask(exchanger).whole() == b"hello world"
     exchanger.close()
 
 

@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_dataflux.core.gcs.pages import decode_page, page_target
+from airflow_dataflux.core.gcs.pagerows import decode_page
+from airflow_dataflux.core.gcs.pages import page_target
 from airflow_dataflux.core.gcs.store import PageRequest
-from airflow_dataflux.core.model import ROW_SCHEMA
+from airflow_dataflux.core.rowschema import ROW_SCHEMA
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n"), min_size=1, max_size=40)
 TEXTS = st.none() | st.sampled_from(["STANDARD", "image/jpeg", "", "texte/\u00fc"])
@@ -161,7 +162,7 @@ def test_names_with_a_line_end_and_an_empty_name_cannot_trade_places():
 
 def test_pages_import_neither_pandas_nor_google_auth_nor_all_compute_functions():
     program = (
-        "import sys; from airflow_dataflux.core.gcs.pages import decode_page; "
+        "import sys; from airflow_dataflux.core.gcs.pagerows import decode_page; "
         f"decode_page({page_of([ITEM, ITEM | {'name': 'b', 'contentType': 'x/y'}])!r}); "
         "assert not {'pandas', 'google.auth', 'pyarrow.compute'} & sys.modules.keys()"
     )

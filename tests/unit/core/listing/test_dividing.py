@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from airflow_dataflux.core.errors import UnavailableError
 from airflow_dataflux.core.gcs.store import Page, PageRequest
 from airflow_dataflux.core.listing.dividing import Stretch, even_boundaries, sampled_ranges
-from airflow_dataflux.core.model import ROW_SCHEMA
 from airflow_dataflux.core.namerange import NameRange
+from airflow_dataflux.core.rowschema import ROW_SCHEMA
 
 NAMES = {
     "flat": [f"img_{n:08}.jpg" for n in range(60_000)],

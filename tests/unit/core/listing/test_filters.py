@@ -9,7 +9,7 @@ import pytest
 
 from airflow_dataflux.core.config import Filters
 from airflow_dataflux.core.listing.filters import RowFilter
-from airflow_dataflux.core.model import ROW_SCHEMA
+from airflow_dataflux.core.rowschema import ROW_SCHEMA
 
 _DAY = [datetime(2024, 1, day, tzinfo=UTC) for day in range(1, 6)]
 

@@ -16,7 +16,7 @@ from manifest_samples import batch, numbered
 from airflow_dataflux.core.errors import ManifestError
 from airflow_dataflux.core.manifest import Digest, ManifestFiles, PartWriter
 from airflow_dataflux.core.manifest.schema import MARK_ROWS, PART_BYTES, ROW_GROUP_BYTES, ROW_GROUP_ROWS
-from airflow_dataflux.core.model import ROW_SCHEMA
+from airflow_dataflux.core.rowschema import ROW_SCHEMA
 
 
 def test_parts_hold_the_rows_and_their_description_is_true(tmp_path: Path) -> None:
