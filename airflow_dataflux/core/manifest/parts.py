@@ -2,7 +2,7 @@
 
 Guarantees: rows are checked to be sorted and unique as they come; a part file appears whole or not at all, and is
 described (hash, digest, counts) by whoever wrote it; a PartInfo pickles and is a few hundred bytes. Memory: at most
-`ROW_GROUP_BYTES` of rows and one part of `PART_BYTES` encoded. A part alone is worth nothing: only an index makes a
+`ROW_GROUP_BYTES` of rows and one part encoded. A part alone is worth nothing: only an index makes a
 manifest, so what a writer leaves when it dies is never read. Not thread-safe: one writer belongs to one thread.
 """
 
@@ -21,6 +21,7 @@ from airflow_dataflux.core.manifest.files import ManifestFiles
 from airflow_dataflux.core.manifest.fingerprint import Digest
 from airflow_dataflux.core.manifest.location import join_uri, manifest_location
 from airflow_dataflux.core.manifest.schema import (
+    LOCAL_PART_BYTES,
     MARK_ROWS,
     PARQUET_OPTIONS,
     PART_BYTES,
@@ -81,7 +82,8 @@ class PartWriter:
         manifest_uri: URI of the manifest's directory.
         part_prefix: makes the parts' names unique, also among earlier and concurrent listings into the same
             directory: carry a run's random id and the range in it. Letters, digits, `.`, `_`, `-`.
-        part_bytes, part_rows: where a part is closed; a part exceeds them by less than one row group.
+        part_bytes, part_rows: where a part is closed; a part exceeds them by less than one row group. None: as suits
+            the place.
         encoder: the one thread in which rows are encoded, for writers of many threads; None: the calling thread.
             Encoders side by side are no faster where other work fills the processors, each holds its row group
             twice, and Arrow's allocator keeps some MB for every thread that ever encoded.
@@ -93,14 +95,15 @@ class PartWriter:
         manifest_uri: str,
         part_prefix: str,
         *,
-        part_bytes: int = PART_BYTES,
+        part_bytes: int | None = None,
         part_rows: int = PART_ROWS,
         encoder: Executor | None = None,
     ) -> None:
         self._files = files
-        self._directory = manifest_location(manifest_uri).uri
+        location = manifest_location(manifest_uri)
+        self._directory = location.uri
         self._prefix = part_prefix
-        self._part_bytes = part_bytes
+        self._part_bytes = part_bytes or (LOCAL_PART_BYTES if location.scheme == "file" else PART_BYTES)
         self._part_rows = part_rows
         self._encoder = encoder
         self._written: list[PartInfo] = []

@@ -15,7 +15,13 @@ from manifest_samples import batch, numbered
 
 from airflow_dataflux.core.errors import ManifestError
 from airflow_dataflux.core.manifest import Digest, ManifestFiles, PartWriter
-from airflow_dataflux.core.manifest.schema import MARK_ROWS, PART_BYTES, ROW_GROUP_BYTES, ROW_GROUP_ROWS
+from airflow_dataflux.core.manifest.schema import (
+    LOCAL_PART_BYTES,
+    MARK_ROWS,
+    PART_BYTES,
+    ROW_GROUP_BYTES,
+    ROW_GROUP_ROWS,
+)
 from airflow_dataflux.core.rowschema import ROW_SCHEMA
 
 
@@ -48,19 +54,37 @@ def test_parts_hold_the_rows_and_their_description_is_true(tmp_path: Path) -> No
     assert offset == 20_000
 
 
-def test_a_part_is_closed_near_its_byte_cap_whatever_the_names_are(tmp_path: Path) -> None:
-    def name(number: int) -> str:
-        return f"{number:06d}/" + "".join(hashlib.sha512(f"{number} {n}".encode()).hexdigest() for n in range(7))
+def long_name(number: int) -> str:
+    return f"{number:06d}/" + "".join(hashlib.sha512(f"{number} {n}".encode()).hexdigest() for n in range(7))
 
-    names = [name(number) for number in range(9000)]
+
+def test_a_part_is_closed_near_its_byte_cap_whatever_the_names_are(tmp_path: Path) -> None:
+    names = [long_name(number) for number in range(9000)]
     writer = PartWriter(ManifestFiles(), str(tmp_path), "r1")
     writer.append(batch(names))
     parts = writer.finish()
     assert len(parts) > 1
-    assert max(part.file_bytes for part in parts) <= PART_BYTES + ROW_GROUP_BYTES
+    assert max(part.file_bytes for part in parts) <= LOCAL_PART_BYTES + ROW_GROUP_BYTES
     for part in parts:
         groups = pq.ParquetFile(tmp_path / part.path).metadata
         assert all(groups.row_group(n).num_rows < 2 * ROW_GROUP_ROWS for n in range(groups.num_row_groups))
+
+
+def test_parts_are_larger_where_each_costs_a_request(tmp_path: Path) -> None:
+    class Kept(ManifestFiles):
+        def write(self, uri: str, data: bytes) -> None:
+            sizes.append(len(data))
+
+    names = [f"{number:06d}/{hashlib.sha256(b'%d' % number).hexdigest()}" for number in range(20_000)]
+    largest = {}
+    for uri in (str(tmp_path), "gs://bucket/manifest"):
+        sizes: list[int] = []
+        writer = PartWriter(Kept(), uri, "r1")
+        for start in range(0, len(names), 1000):
+            writer.append(batch(names[start : start + 1000]))
+        writer.finish()
+        largest[uri] = max(sizes)
+    assert LOCAL_PART_BYTES <= largest[str(tmp_path)] < PART_BYTES <= largest["gs://bucket/manifest"]
 
 
 def test_without_rows_there_are_no_parts(tmp_path: Path) -> None:
