@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable
 
 import psutil
+
+ENGINE = "airflow_dataflux.core.runtime.engine"
 
 
 def is_alive(pid: int) -> bool:
@@ -40,14 +43,24 @@ def descendants(pid: int) -> list[int]:
 
 def engines() -> list[int]:
     """Return the engines among this process's children."""
+    return engines_among(children(os.getpid()))
+
+
+def engines_among(pids: Iterable[int]) -> list[int]:
+    """Return which of the processes are engines, or workers of one: a fork keeps the command line."""
     found = []
-    for pid in children(os.getpid()):
+    for pid in pids:
         try:
-            if any("runtime.engine" in word for word in psutil.Process(pid).cmdline()):
+            if any(ENGINE in word for word in psutil.Process(pid).cmdline()):
                 found.append(pid)
         except psutil.NoSuchProcess:
             continue
     return found
+
+
+def parent_of(pid: int) -> int:
+    """Return the process that started this one. Raises psutil.NoSuchProcess."""
+    return psutil.Process(pid).ppid()
 
 
 def _below(pid: int, *, recursive: bool) -> list[int]:

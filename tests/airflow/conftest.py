@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from process_table import engines
 
 from airflow_dataflux.testing.deployment import isolated_environment
 
@@ -71,17 +72,7 @@ def airflow_database(airflow_home: Path) -> Path:
 def _no_engine_is_left() -> Iterator[None]:
     """Whatever a test does to a task, no engine process of this process may outlive it."""
     yield
-    marker = b"airflow_dataflux.core.runtime.engine"
-    left = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                parent = (entry / "stat").read_text().rpartition(")")[2].split()[1]
-                if parent == str(os.getpid()) and marker in (entry / "cmdline").read_bytes():
-                    left.append(entry.name)
-            except OSError:
-                continue
-    assert left == []
+    assert engines() == []
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ run outlives several of them. The storage server accepts only tokens that were i
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
@@ -25,12 +26,12 @@ import urllib3
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from dag_runs import run_dag
+from process_table import descendants, engines_among
 
 from airflow_dataflux.testing import GCSServer
 
 pytestmark = pytest.mark.usefixtures("airflow_database")
 
-ENGINE = b"airflow_dataflux.core.runtime.engine"
 TOKEN_LIFE_S = 3.0
 SUBJECT_TOKEN = "subject-token-of-a-workload"
 ROBOT = "robot@project.iam.gserviceaccount.com"
@@ -203,14 +204,10 @@ class Watched:
     processes: dict[int, bytes] = field(default_factory=dict)
 
     def look(self) -> None:
-        for entry in os.listdir("/proc"):
-            if entry.isdigit():
-                try:
-                    command = Path("/proc", entry, "cmdline").read_bytes()
-                    if ENGINE in command:
-                        self.processes[int(entry)] = command + Path("/proc", entry, "environ").read_bytes()
-                except OSError:
-                    continue
+        for pid in engines_among(descendants(os.getpid())):
+            with contextlib.suppress(OSError):  # it has ended meanwhile
+                at = Path("/proc", str(pid))
+                self.processes[pid] = (at / "cmdline").read_bytes() + (at / "environ").read_bytes()
 
 
 @pytest.fixture

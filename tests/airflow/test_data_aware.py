@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from dag_runs import AIRFLOW_3
+from waiting import wait_until
 
 from airflow_dataflux.testing import GCSServer
 from airflow_dataflux.testing.deployment import AirflowDeployment
@@ -20,15 +20,6 @@ pytestmark = [
     pytest.mark.timeout(1800),
     pytest.mark.skipif(not AIRFLOW_3, reason="the deployment is one of Airflow 3"),
 ]
-
-
-def wait_until(reached: Callable[[], Any], what: str, timeout_s: float = 600.0) -> Any:
-    """Poll what no event tells (another process's state), and return what was reached."""
-    deadline = time.monotonic() + timeout_s
-    while not (value := reached()):
-        assert time.monotonic() < deadline, f"{what} did not happen within {timeout_s:.0f} s"
-        time.sleep(0.3)
-    return value
 
 
 class Scheduler:

@@ -18,6 +18,8 @@ from typing import Any
 
 import pytest
 from dag_runs import AIRFLOW_3
+from process_table import engines_among, parent_of
+from waiting import wait_until
 
 from airflow_dataflux import Manifest
 from airflow_dataflux.testing import GCSServer
@@ -34,7 +36,6 @@ pytestmark = [
 OBJECTS = {f"images/{n:04}.jpg": bytes([n % 251]) * (1000 + n) for n in range(300)}
 PARTITIONS = {f"2026-01-{day:02}": {f"day=2026-01-{day:02}/{n}.csv" for n in range(day)} for day in (1, 2, 3, 4)}
 """What a bucket that is laid out by day holds: the last day is one that nobody asks for."""
-ENGINE = b"airflow_dataflux.core.runtime.engine"
 
 
 @pytest.fixture(scope="module")
@@ -94,18 +95,6 @@ def tree(root: Path) -> dict[str, bytes]:
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*.jpg")}
 
 
-def engines(airflow: AirflowDeployment) -> list[int]:
-    """Return the engines of this deployment, and their workers: fork keeps the command line."""
-    found = []
-    for pid in airflow.processes():
-        try:
-            if ENGINE in Path("/proc", str(pid), "cmdline").read_bytes():
-                found.append(pid)
-        except OSError:
-            continue
-    return found
-
-
 def files(root: Path) -> list[Path]:
     """Return what is staged below a directory, without the receipts."""
     return [path for path in root.rglob("*") if path.is_file() and ".dataflux" not in path.parts]
@@ -129,7 +118,7 @@ asked for, or later on a busy machine. The ten seconds that a task has to end co
 
 def ended_in_time(airflow: AirflowDeployment, dag_id: str, run_id: str, task_id: str) -> None:
     """Wait until no engine is left, and check that this took no more than ten seconds from the kill."""
-    wait_until(lambda: not engines(airflow), "the engines' end", timeout_s=120)
+    wait_until(lambda: not engines_among(airflow.processes()), "the engines' end", limit_s=120)
     ended = time.time()
     path = f"/dags/{dag_id}/dagRuns/{run_id.replace('+', '%2B')}/taskInstances/{task_id}/logs/1?full_content=true"
     delivered: list[float] = []
@@ -145,15 +134,6 @@ def ended_in_time(airflow: AirflowDeployment, dag_id: str, run_id: str, task_id:
 
     wait_until(told, "the supervisor's word on the kill")
     assert ended - min(delivered) <= 10
-
-
-def wait_until(reached: Any, what: str, timeout_s: float = 60.0) -> float:
-    """Poll what no event tells (another process's state) and return the seconds it took."""
-    started = time.monotonic()
-    while not reached():
-        assert time.monotonic() - started < timeout_s, f"{what} did not happen within {timeout_s} s"
-        time.sleep(0.1)
-    return time.monotonic() - started
 
 
 def test_the_example_stages_by_hand_reuses_and_repairs(airflow: AirflowDeployment, tmp_path: Path) -> None:
@@ -221,7 +201,7 @@ def test_a_schedule_catches_up_on_a_partitioned_bucket(airflow: AirflowDeploymen
         states = [run["state"] for run in airflow.dag_runs("partitions_caught_up")]
         return len(states) == 3 and set(states) <= {"success", "failed"}
 
-    wait_until(over, "the end of three runs", timeout_s=300)
+    wait_until(over, "the end of three runs", limit_s=300)
     root = airflow.home.parent / "partitions"
     found = {day.name: {file.relative_to(day).as_posix() for file in files(day)} for day in root.iterdir()}
     assert found == {day: names for day, names in PARTITIONS.items() if day <= "2026-01-03"}
@@ -234,7 +214,7 @@ def test_a_dag_file_that_is_new_or_has_changed_is_read_soon(airflow: AirflowDepl
         file.write_text(f"from airflow.sdk import DAG\n\ndag = DAG('changing', schedule=None, description={text!r})\n")
         airflow.wait_for_dag("changing")
         # A minute, should the change have come while the file was still being read for the first time.
-        wait_until(lambda: airflow.request("GET", "/dags/changing")["description"] == text, text, timeout_s=240)
+        wait_until(lambda: airflow.request("GET", "/dags/changing")["description"] == text, text, limit_s=240)
 
     try:
         described("as it was written")
@@ -338,7 +318,7 @@ def test_a_large_listing_runs_in_an_engine_with_worker_processes(airflow: Airflo
     sizes = xcom_sizes(airflow, run_id)
     assert max(sizes.values()) <= 4096, sizes
     assert "list.return_value" in sizes, "all shards are one row"
-    assert engines(airflow) == []
+    assert engines_among(airflow.processes()) == []
 
 
 @pytest.mark.parametrize(
@@ -374,7 +354,7 @@ def slow_listing(airflow: AirflowDeployment, server: GCSServer, tmp_path: Path) 
     run_id = airflow.trigger("list_only", conf)
     airflow.wait_for_task("list_only", run_id, "list")
     try:
-        wait_until(lambda: engines(airflow), "an engine")
+        wait_until(lambda: engines_among(airflow.processes()), "an engine", limit_s=120)
     except AssertionError as error:
         error.add_note(airflow.logs("list_only", run_id, "list"))
         raise
@@ -393,7 +373,7 @@ def slow_staging(airflow: AirflowDeployment, server: GCSServer, tmp_path: Path) 
         "strategy": "compose",
     }
     run_id = airflow.trigger("stage_only", conf)
-    wait_until(lambda: server.names("medium", "dataflux-composed-objects/"), "composites", timeout_s=120)
+    wait_until(lambda: server.names("medium", "dataflux-composed-objects/"), "composites", limit_s=120)
     return run_id
 
 
@@ -415,7 +395,7 @@ def test_a_staging_marked_as_failed_leaves_no_process_and_no_composite(
     airflow: AirflowDeployment, server: GCSServer, tmp_path: Path
 ) -> None:
     run_id = slow_staging(airflow, server, tmp_path)
-    assert engines(airflow)
+    assert engines_among(airflow.processes())
     airflow.set_task_state("stage_only", run_id, "stage", "failed")
     ended_in_time(airflow, "stage_only", run_id, "stage")
     wait_until(lambda: not server.names("medium", "dataflux-composed-objects/"), "the composites' end", 10)
@@ -428,8 +408,8 @@ def test_a_killed_task_leaves_no_process_and_is_tried_again(
     run_id, pid = slow_listing(airflow, server, tmp_path)
     server.configure(latency_s={})
     os.kill(pid, signal.SIGKILL)
-    first = engines(airflow)
-    wait_until(lambda: not set(first) & set(engines(airflow)), "the engines' end")
+    first = engines_among(airflow.processes())
+    wait_until(lambda: not set(first) & set(engines_among(airflow.processes())), "the engines' end")
     assert airflow.wait("list_only", run_id) == "success"
     assert airflow.task_instance("list_only", run_id, "list")["try_number"] == 2
 
@@ -438,10 +418,9 @@ def test_a_task_whose_supervisor_is_killed_stops_itself(
     airflow: AirflowDeployment, server: GCSServer, tmp_path: Path
 ) -> None:
     run_id, pid = slow_listing(airflow, server, tmp_path)
-    supervisor = int(Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()[1])
-    os.kill(supervisor, signal.SIGKILL)
+    os.kill(parent_of(pid), signal.SIGKILL)
     try:
-        assert wait_until(lambda: not engines(airflow), "the engines' end") < 15
+        wait_until(lambda: not engines_among(airflow.processes()), "the engines' end", limit_s=15)
         wait_until(lambda: pid not in airflow.processes(), "the task's end")
     finally:
         airflow.set_task_state("list_only", run_id, "list", "failed")

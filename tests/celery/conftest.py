@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from watching import OBJECTS, TIMEOUT_S
+from waiting import HANGS_S
+from watching import OBJECTS
 from worker_machines import PINNED, CeleryDeployment
 
 from airflow_dataflux.testing import GCSServer
@@ -18,7 +19,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         item.add_marker(pytest.mark.deployment)
         item.add_marker(pytest.mark.slow)
-        item.add_marker(pytest.mark.timeout(4 * TIMEOUT_S))  # the first one starts the deployment, too
+        item.add_marker(pytest.mark.timeout(4 * HANGS_S))  # the first one starts the deployment, too
 
 
 @pytest.fixture(scope="session")

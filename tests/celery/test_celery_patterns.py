@@ -6,19 +6,21 @@ import json
 from pathlib import Path
 from typing import Any
 
-from watching import OBJECTS, TIMEOUT_S, engines, wait_until
+from process_table import engines_among
+from waiting import HANGS_S, wait_until
+from watching import OBJECTS
 from worker_machines import PINNED, WORKERS, CeleryDeployment
 
 from airflow_dataflux.testing import GCSServer
 
 
 def started(airflow: CeleryDeployment, dag_id: str, conf: dict[str, Any]) -> str:
-    airflow.wait_for_dag(dag_id, TIMEOUT_S)
+    airflow.wait_for_dag(dag_id, HANGS_S)
     return airflow.trigger(dag_id, conf)
 
 
 def succeeded(airflow: CeleryDeployment, dag_id: str, run_id: str) -> None:
-    state = airflow.wait(dag_id, run_id, timeout_s=TIMEOUT_S)
+    state = airflow.wait(dag_id, run_id, timeout_s=HANGS_S)
     states = {ti["task_id"]: ti["state"] for ti in airflow.task_instances(dag_id, run_id)}
     assert state == "success", states
 
@@ -60,7 +62,7 @@ def test_shards_of_one_tree_run_on_both_workers(airflow: CeleryDeployment, serve
         "strategy": "direct",
     }
     run_id = started(airflow, "stage_training_data", conf)
-    airflow.wait_for_task("stage_training_data", run_id, "list", states=("success",), timeout_s=TIMEOUT_S)
+    airflow.wait_for_task("stage_training_data", run_id, "list", states=("success",), timeout_s=HANGS_S)
     # A worker runs two tasks at a time, and no shard is done before both workers have one.
     server.configure(bytes_per_s=1)
     wait_until(lambda: hosts(airflow, "stage_training_data", run_id, "stage") == set(WORKERS), "a shard on each worker")
@@ -104,4 +106,4 @@ def test_a_listing_in_a_celery_task_has_worker_processes(airflow: CeleryDeployme
     assert reference["object_count"] == 1_000_000
     assert reference["stats"]["workers"] == 2  # processes under an engine; 0 without one
     assert hosts(airflow, "list_only", run_id, "list") <= set(WORKERS)
-    assert engines(airflow) == []
+    assert engines_among(airflow.processes()) == []
