@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from process_table import children, engines
@@ -26,9 +27,10 @@ from airflow_dataflux.core.errors import (
 from airflow_dataflux.core.gcs.client import open_store
 from airflow_dataflux.core.listing import list_objects, listingrun
 from airflow_dataflux.core.listing.dividing import sampled_ranges
-from airflow_dataflux.core.listing.plan import HandOver
+from airflow_dataflux.core.listing.plan import HandOver, ListingPlan
 from airflow_dataflux.core.manifest import Manifest, join_ranges
 from airflow_dataflux.core.namerange import NameRange
+from airflow_dataflux.core.runtime import jobs
 from airflow_dataflux.core.runtime.cancel import CancelToken
 from airflow_dataflux.core.runtime.tokens import AnonymousTokens
 from airflow_dataflux.testing import GCSServer
@@ -338,7 +340,17 @@ def test_credentials_that_are_refused_end_the_listing(server: GCSServer, tmp_pat
 
 
 @pytest.mark.usefixtures("early_hand_over")
-def test_a_rate_that_was_found_before_the_hand_over_is_kept_after_it(server: GCSServer, tmp_path: Path) -> None:
+def test_a_rate_that_was_found_before_the_hand_over_is_kept_after_it(
+    server: GCSServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plans: list[ListingPlan] = []
+
+    def noting(job: jobs.Job, **options: Any) -> Any:
+        plans.append(job.payload)
+        return run_job(job, **options)
+
+    run_job = jobs.run_job
+    monkeypatch.setattr(jobs, "run_job", noting)
     server.configure(lists_per_s=100, latency_s={"list": 0.02})
     try:
         manifest = fetch(server, "large", manifest_uri=str(tmp_path), workers=2, streams=64, isolated=True)
@@ -346,4 +358,8 @@ def test_a_rate_that_was_found_before_the_hand_over_is_kept_after_it(server: GCS
         server.configure(lists_per_s=None)
     assert manifest.stats["workers"] == 2
     assert manifest.fingerprint == fetch(server, "large", manifest_uri=str(tmp_path / "free")).fingerprint
-    assert 0 < manifest.stats["throttled"] <= 0.05 * manifest.stats["requests"]
+    assert manifest.stats["throttled"] > 0
+    in_threads, in_engine = plans[:2]
+    assert in_threads.found_reads_per_s is None
+    assert in_engine.found_reads_per_s is not None
+    assert 50 <= in_engine.found_reads_per_s <= 250
