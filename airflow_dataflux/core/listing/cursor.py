@@ -24,15 +24,19 @@ class Cursor:
         names: the range.
         prefix: all its names begin with it.
         match_glob: passed on to the server.
+        page_rows: rows to ask for in a page, of which the server may send fewer; None leaves it to the server.
     """
 
-    def __init__(self, names: NameRange, prefix: str, match_glob: str | None = None) -> None:
+    def __init__(
+        self, names: NameRange, prefix: str, match_glob: str | None = None, page_rows: int | None = None
+    ) -> None:
         self.lock = threading.Lock()
         self._start = names.start
         self._end = names.end
         self._prefix = prefix
         self._prefix_end = successor(prefix)
         self._match_glob = match_glob
+        self._page_rows = page_rows
         self._position: str | None = None
         self._token: str | None = None
         self._sent_start = names.start
@@ -68,6 +72,7 @@ class Cursor:
             end=None if self._sent_end == self._prefix_end else self._sent_end,
             page_token=self._token,
             match_glob=self._match_glob,
+            max_results=self._page_rows,
         )
 
     def accept(self, names: Sequence[str], next_page_token: str | None) -> slice:

@@ -110,6 +110,7 @@ class _Owner:
             run_id=plan.run_id,
             streams=streams,
             found_reads_per_s=plan.found_reads_per_s,
+            page_rows=plan.page_rows,
         )
         self._group.send(worker, setup)
         self._carry_out(self._scheduler.handle(WorkerJoined(worker, streams)))

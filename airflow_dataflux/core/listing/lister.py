@@ -57,7 +57,8 @@ def list_objects(
         on_report: called once the report is beside the manifest, if the request asks for one.
         isolated: list large buckets in an engine process with worker processes; else with threads of this process.
 
-    Costs about one request (class A) per 1,000 objects, and at most a tenth more.
+    Costs about one request (class A) per 1,000 objects, and at most a tenth more; fewer for a large bucket where the
+    service sends larger pages.
 
     Raises:
         ManifestTooLargeError: without `manifest_uri`, as soon as the listing is known not to fit into XCom.

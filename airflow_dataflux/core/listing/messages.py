@@ -20,7 +20,8 @@ from airflow_dataflux.core.report.census import Census
 class Setup(msgspec.Struct, frozen=True, kw_only=True):
     """The first message to a worker: what it lists, where its parts go, how many streams it runs.
 
-    `found_reads_per_s` is what the bucket was found to bear from all workers, None if nothing was refused so far.
+    `found_reads_per_s` is what the bucket was found to bear from all workers, None if nothing was refused so far;
+    `page_rows` is what a page is asked for, None for what the server finds right.
     """
 
     request: ListRequest
@@ -29,6 +30,7 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
     run_id: str
     streams: int
     found_reads_per_s: float | None = None
+    page_rows: int | None = None
 
 
 class ListRange(msgspec.Struct, frozen=True):

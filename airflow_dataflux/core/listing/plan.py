@@ -39,6 +39,7 @@ class ListingPlan(msgspec.Struct, frozen=True, kw_only=True):
         parts_uri: where parts go.
         run_id: makes their names unique.
         streams: list requests in flight, over all workers of this job.
+        page_rows: rows to ask for in a page; None leaves it to the server.
         first_range_id: ids below were given already.
         examples, voids: names, and empty ranges, known already.
         listed, inline_bytes: what was listed before this job.
@@ -54,6 +55,7 @@ class ListingPlan(msgspec.Struct, frozen=True, kw_only=True):
     parts_uri: str
     run_id: str
     streams: int
+    page_rows: int | None = None
     first_range_id: int = 1
     examples: tuple[str, ...] = ()
     voids: tuple[NameRange, ...] = ()

@@ -95,7 +95,7 @@ class _Streams:
             match self._link.receive():
                 case ListRange() as order:
                     self._cursors[order.range_id] = Cursor(
-                        order.names, order.prefix, self._setup.request.filters.match_glob
+                        order.names, order.prefix, self._setup.request.filters.match_glob, self._setup.page_rows
                     )
                     self._give(order)
                 case Probe() as order:

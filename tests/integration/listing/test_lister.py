@@ -305,6 +305,18 @@ def test_a_cancel_stops_everything_and_publishes_nothing(server: GCSServer, tmp_
 
 
 @pytest.mark.usefixtures("early_hand_over")
+@pytest.mark.parametrize(("page_cap", "most_requests"), [(1000, 390), (5000, 180)])
+def test_a_large_listing_takes_pages_as_large_as_the_service_sends(
+    server: GCSServer, tmp_path: Path, page_cap: int, most_requests: int
+) -> None:
+    server.configure(latency_s={"list": 0.02}, page_cap=page_cap)
+    manifest = fetch(server, "large", manifest_uri=str(tmp_path), isolated=True, workers=2, streams=8)
+    assert manifest.stats["workers"] == 2
+    assert names_of(manifest) == server.names("large")
+    assert manifest.stats["requests"] <= most_requests
+
+
+@pytest.mark.usefixtures("early_hand_over")
 def test_a_killed_worker_process_loses_and_doubles_nothing(server: GCSServer, tmp_path: Path) -> None:
     server.configure(latency_s={"list": 0.04}, list_per_1000_rows_s=0.025)
     listed: list[Manifest] = []

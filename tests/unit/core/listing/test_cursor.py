@@ -11,6 +11,14 @@ def test_a_whole_prefix_needs_no_offsets() -> None:
     assert (request.prefix, request.start, request.end) == ("a/", "", None)
 
 
+def test_every_page_is_asked_for_with_the_same_number_of_rows() -> None:
+    cursor = Cursor(NameRange("b", "x"), "", page_rows=5000)
+    assert cursor.request().max_results == 5000
+    cursor.accept(["b", "c"], "token")
+    assert cursor.request().max_results == 5000
+    assert Cursor(NameRange("b", "x"), "").request().max_results is None
+
+
 def test_pages_of_an_unchanged_range_follow_the_token() -> None:
     cursor = Cursor(NameRange("b", "x"), "")
     assert cursor.accept(["b", "c"], "token") == slice(0, 2)
