@@ -71,12 +71,12 @@ def test_a_consumer_runs_for_a_change_only_and_is_told_of_it(
     uri = (tmp_path / "manifest").as_uri()
     conf = {"bucket": "changing", "manifest_uri": uri, "seed_manifest": uri}
     first = running.run("announcing", conf)
-    wait_until(lambda: len(running.consumed()) == 1, "the consumer's first run")
+    wait_until(lambda: len(running.consumed()) == 1, "the consumer's first run", limit_s=600)
     assert running.run("announcing", conf)["fingerprint"] == first["fingerprint"]
     server.put("changing", "two", b"22")
     changed = running.run("announcing", conf)
     # Had the run in the middle had an event, it would have come before this one: as a run, or beside it.
-    told = wait_until(lambda: len(running.consumed()) >= 2 and running.consumed(), "the consumer's second run")
+    told = wait_until(lambda: len(running.consumed()) >= 2 and running.consumed(), "the consumer's second run", 600)
     keys = ("fingerprint", "manifest_uri", "objects", "bytes")
     assert sorted([[{key: extra[key] for key in keys} for extra in run] for run in told], key=str) == sorted(
         [
@@ -98,7 +98,7 @@ def test_a_consumer_runs_for_a_change_only_and_is_told_of_it(
         events = [json.loads(line) for line in lines]
         return [one for one in events if one["eventType"] == "COMPLETE" and one["job"]["name"] == "announcing.list"]
 
-    events = wait_until(lambda: len(completed()) == 3 and completed(), "the lineage of three listings")
+    events = wait_until(lambda: len(completed()) == 3 and completed(), "the lineage of three listings", limit_s=600)
     last = max(events, key=lambda one: one["eventTime"])
     assert [(one["namespace"], one["name"]) for one in last["inputs"]] == [("gs://changing", "/")]
     (output,) = last["outputs"]

@@ -132,7 +132,7 @@ def ended_in_time(airflow: AirflowDeployment, dag_id: str, run_id: str, task_id:
         )
         return bool(delivered)
 
-    wait_until(told, "the supervisor's word on the kill")
+    wait_until(told, "the supervisor's word on the kill", limit_s=60)
     assert ended - min(delivered) <= 10
 
 
@@ -185,7 +185,7 @@ def test_the_schedule_runs_the_example_without_a_form(airflow: AirflowDeployment
     def scheduled() -> list[dict[str, Any]]:
         return [run for run in airflow.dag_runs("stage_training_data") if run["run_type"] == "scheduled"]
 
-    wait_until(scheduled, "a scheduled run")
+    wait_until(scheduled, "a scheduled run", limit_s=60)
     run = scheduled()[0]
     assert airflow.wait("stage_training_data", run["dag_run_id"]) == "success"
     summary = airflow.xcom("stage_training_data", run["dag_run_id"], "verify")
@@ -354,7 +354,7 @@ def slow_listing(airflow: AirflowDeployment, server: GCSServer, tmp_path: Path) 
     run_id = airflow.trigger("list_only", conf)
     airflow.wait_for_task("list_only", run_id, "list")
     try:
-        wait_until(lambda: engines_among(airflow.processes()), "an engine", limit_s=120)
+        wait_until(lambda: engines_among(airflow.processes()), "an engine", limit_s=60)
     except AssertionError as error:
         error.add_note(airflow.logs("list_only", run_id, "list"))
         raise
@@ -387,6 +387,7 @@ def test_a_listing_marked_as_failed_leaves_no_process(
     wait_until(
         lambda: "CancelledError: Stopped before the end" in airflow.logs("list_only", run_id, "list"),
         "the task's own word on why it ended",
+        limit_s=60,
     )
     assert not (tmp_path / "manifest" / "manifest.json").exists()
 
@@ -409,7 +410,7 @@ def test_a_killed_task_leaves_no_process_and_is_tried_again(
     server.configure(latency_s={})
     os.kill(pid, signal.SIGKILL)
     first = engines_among(airflow.processes())
-    wait_until(lambda: not set(first) & set(engines_among(airflow.processes())), "the engines' end")
+    wait_until(lambda: not set(first) & set(engines_among(airflow.processes())), "the engines' end", limit_s=60)
     assert airflow.wait("list_only", run_id) == "success"
     assert airflow.task_instance("list_only", run_id, "list")["try_number"] == 2
 
@@ -421,6 +422,6 @@ def test_a_task_whose_supervisor_is_killed_stops_itself(
     os.kill(parent_of(pid), signal.SIGKILL)
     try:
         wait_until(lambda: not engines_among(airflow.processes()), "the engines' end", limit_s=15)
-        wait_until(lambda: pid not in airflow.processes(), "the task's end")
+        wait_until(lambda: pid not in airflow.processes(), "the task's end", limit_s=60)
     finally:
         airflow.set_task_state("list_only", run_id, "list", "failed")
