@@ -28,7 +28,6 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from dag_runs import run_dag
 from process_table import descendants, engines_among
 
-from airflow_dataflux.core.listing.plan import HandOver
 from airflow_dataflux.testing import GCSServer
 
 pytestmark = pytest.mark.usefixtures("airflow_database")
@@ -298,13 +297,11 @@ def connect(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("early_hand_over")
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_listing_outlives_its_tokens_and_its_workers_see_nothing_else(
-    connect: Callable[..., Site], guarded: GCSServer, tmp_path: Path, kind: Any, monkeypatch: pytest.MonkeyPatch
+    connect: Callable[..., Site], guarded: GCSServer, tmp_path: Path, kind: Any
 ) -> None:
-    # Whatever is expected of the rest after the first pages: this is about the processes.
-    early = HandOver(after_pages=24, remaining_pages=20, unknown_after_pages=48)
-    monkeypatch.setattr("airflow_dataflux.core.listing.listingrun.HAND_OVER", early)
     site = connect(kind)
     guarded.configure(page_cap=50, latency_s={"list": 0.2})
     guarded.create_bucket("guarded")

@@ -25,9 +25,9 @@ from airflow_dataflux.core.errors import (
     StoreError,
 )
 from airflow_dataflux.core.gcs.client import open_store
-from airflow_dataflux.core.listing import list_objects, listingrun
+from airflow_dataflux.core.listing import list_objects
 from airflow_dataflux.core.listing.dividing import sampled_ranges
-from airflow_dataflux.core.listing.plan import HandOver, ListingPlan
+from airflow_dataflux.core.listing.plan import ListingPlan
 from airflow_dataflux.core.manifest import Manifest, join_ranges
 from airflow_dataflux.core.namerange import NameRange
 from airflow_dataflux.core.runtime import jobs
@@ -52,12 +52,6 @@ def server() -> Iterator[GCSServer]:
         running.create_bucket("empty")
         running.create_bucket("manifests")
         yield running
-
-
-@pytest.fixture
-def early_hand_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Listings of more than some pages get an engine, whatever a test's fast server makes them expect."""
-    monkeypatch.setattr(listingrun, "HAND_OVER", HandOver(after_pages=24, remaining_pages=20, unknown_after_pages=48))
 
 
 @pytest.fixture(autouse=True)
