@@ -2,8 +2,8 @@
 
 Guarantees: rows are checked to be sorted and unique as they come; a part file appears whole or not at all, and is
 described (hash, digest, counts) by whoever wrote it; a PartInfo pickles and is a few hundred bytes. Memory: at most
-`ROW_GROUP_BYTES` of rows and one part encoded. A part alone is worth nothing: only an index makes a
-manifest, so what a writer leaves when it dies is never read. Not thread-safe: one writer belongs to one thread.
+`ROW_GROUP_BYTES` of rows and one part encoded. A part alone is worth nothing: only an index makes a manifest, so what
+a writer leaves when it dies is never read. Not thread-safe: one writer belongs to one thread.
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ class PartWriter:
         manifest_uri: URI of the manifest's directory.
         part_prefix: makes the parts' names unique, also among earlier and concurrent listings into the same
             directory: carry a run's random id and the range in it. Letters, digits, `.`, `_`, `-`.
-        part_bytes, part_rows: where a part is closed; a part exceeds them by less than one row group. None: as suits
-            the place.
+        part_bytes: where a part is closed; it exceeds that by less than one row group. None: as suits the place.
+        part_rows: the same in rows.
         encoder: the one thread in which rows are encoded, for writers of many threads; None: the calling thread.
             Encoders side by side are no faster where other work fills the processors, each holds its row group
             twice, and Arrow's allocator keeps some MB for every thread that ever encoded.
