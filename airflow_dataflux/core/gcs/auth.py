@@ -2,7 +2,12 @@
 
 With STORAGE_EMULATOR_HOST set, as the official client has it, everything goes to that host and no token is ever sent,
 whatever credentials there are. With API_ENDPOINT_OVERRIDE set, which the official client honours, too, requests go to
-that address with the usual tokens: for Private Service Connect and regional endpoints.
+that address with the usual tokens: for Private Service Connect and regional endpoints. GOOGLE_CLOUD_UNIVERSE_DOMAIN
+names another universe than googleapis.com.
+
+Requests for tokens go over the connections of `http.py`, so the same proxy and the same authorities hold. They are
+repeated a little, and given up after some ten seconds. What may pass by itself (no connection, 408, 429, 5xx, a page in
+place of a token) is an UnavailableError, which is worth another try of the task; what cannot is an AuthenticationError.
 
 google-auth is imported on first use: it takes a quarter of a second, and listing workers, which are handed tokens,
 never need it.
@@ -11,22 +16,47 @@ never need it.
 from __future__ import annotations
 
 import os
+import ssl
 import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from airflow_dataflux import __version__
-from airflow_dataflux.core.config import StoreConfig
+from urllib3.exceptions import HTTPError
+
+from airflow_dataflux._version import __version__
 from airflow_dataflux.core.errors import AuthenticationError, InvalidRequestError, StoreError, UnavailableError
+from airflow_dataflux.core.gcs.http import AnyHost, ProxyRefusedError
+from airflow_dataflux.core.gcs.http_errors import without_passwords
 from airflow_dataflux.core.runtime.tokens import AnonymousTokens, Token, TokenSource
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
-    from google.auth.transport.urllib3 import Request
+
+    from airflow_dataflux.core.gcs.http_store import StoreConfig
 
 EMULATOR_VARIABLE = "STORAGE_EMULATOR_HOST"
 ENDPOINT_VARIABLE = "API_ENDPOINT_OVERRIDE"
+UNIVERSE_VARIABLE = "GOOGLE_CLOUD_UNIVERSE_DOMAIN"
+
+_UNREAD = (AttributeError, KeyError, TypeError, ValueError)
+"""What google-auth raises for an answer that is no object of JSON, beside its own errors."""
+
+_ANSWER_S = 6.0
+_REPEATED_S = 4.0
+_FIRST_PAUSE_S = 0.25
+"""No attempt begins later than `_REPEATED_S` after the first, and none takes longer than `_ANSWER_S`: whoever cancels
+waits for ten seconds at most, and a metadata server that starts with its pod has the time to."""
+
+_IN_A_POD = "KUBERNETES_SERVICE_HOST"
+"""Every pod has this variable (https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables).
+Not every pod can read the name of the machine's product, by which google-auth tells Google Cloud."""
+
+_NOT_FOUND = "Your default credentials were not found"
+"""How google-auth begins to say that no source had credentials, the metadata server being the last that it asks."""
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -44,8 +74,15 @@ def emulator_endpoint() -> str | None:
 
 def default_store_config(user_project: str | None = None) -> StoreConfig:
     """Return the address of Cloud Storage, or the one in the environment. Raises InvalidRequestError."""
-    endpoint = emulator_endpoint() or _endpoint_override() or "https://storage.googleapis.com"
+    from airflow_dataflux.core.gcs.http_store import StoreConfig
+
+    endpoint = emulator_endpoint() or _endpoint_override() or f"https://storage.{universe_domain()}"
     return StoreConfig(endpoint=endpoint, user_project=user_project, user_agent=f"airflow-dataflux/{__version__}")
+
+
+def universe_domain() -> str:
+    """Return the universe that requests go to: GOOGLE_CLOUD_UNIVERSE_DOMAIN, or the one that nearly everybody is in."""
+    return os.environ.get(UNIVERSE_VARIABLE, "").strip() or "googleapis.com"
 
 
 def _endpoint_override() -> str | None:
@@ -71,8 +108,10 @@ def default_tokens() -> TokenSource:
     from google.auth.exceptions import GoogleAuthError
 
     try:
-        credentials, _project = google.auth.default(scopes=[SCOPE])
-    except GoogleAuthError as error:
+        requests = TokenRequests(detecting=True)
+        requests.begin()
+        credentials, _project = google.auth.default(scopes=[SCOPE], request=requests)  # type: ignore[arg-type]
+    except (GoogleAuthError, OSError, *_UNREAD) as error:  # a key file that cannot be read, or is JSON of another kind
         raise no_token(error) from error
     return CredentialTokens(credentials)
 
@@ -84,11 +123,11 @@ class CredentialTokens:
     refresh fails is handed out as long as it lives.
     """
 
-    def __init__(self, credentials: Credentials) -> None:
+    def __init__(self, credentials: Credentials, requests: TokenRequests | None = None) -> None:
         self._credentials = credentials
-        self._scoped = False
+        self._prepared = False
         self._lock = threading.Lock()
-        self._request: Request | None = None
+        self._requests = requests or TokenRequests()
         self._discarded = False
 
     def fetch(self) -> Token | None:
@@ -96,45 +135,43 @@ class CredentialTokens:
         if emulator_endpoint():
             return None
         with self._lock:
-            self._scope_once()
+            self._prepare_once()
             if self._discarded or not self._credentials.valid:
                 self._refresh()
                 self._discarded = False
             if self._credentials.token is None:
                 return None
-            return Token(value=self._credentials.token, valid_for_s=self._life_s())
+            quota_project = getattr(self._credentials, "quota_project_id", None)
+            return Token(value=self._credentials.token, valid_for_s=self._life_s(), quota_project=quota_project)
 
     def discard(self) -> None:
         """Do not hand out the present token again: Cloud Storage did not accept it."""
         with self._lock:
             self._discarded = True
 
-    def _scope_once(self) -> None:
-        if not self._scoped:
+    def _prepare_once(self) -> None:
+        if not self._prepared:
             from google.auth.credentials import with_scopes_if_required
 
+            _check_universe(self._credentials)
             self._credentials = with_scopes_if_required(self._credentials, [SCOPE])  # type: ignore[no-untyped-call]
-            self._scoped = True
+            self._prepared = True
 
     def _refresh(self) -> None:
         from google.auth.exceptions import GoogleAuthError
 
+        self._requests.begin()
         try:
-            self._credentials.refresh(self._transport())  # type: ignore[no-untyped-call]
-        except GoogleAuthError as error:
+            self._credentials.refresh(self._requests)  # type: ignore[no-untyped-call]
+        except (GoogleAuthError, StoreError, *_UNREAD) as error:
             life_s = self._life_s()
             if self._credentials.token and not self._discarded and life_s is not None and life_s > 0:
                 return
-            raise no_token(error) from error
-
-    def _transport(self) -> Request:
-        if self._request is None:
-            import urllib3
-            from google.auth.transport.urllib3 import Request
-
-            # Its own connections: those of the store are closed with the store, and tokens are needed after that.
-            self._request = Request(urllib3.PoolManager())  # type: ignore[no-untyped-call]
-        return self._request
+            if isinstance(error, StoreError):
+                raise
+            if self._requests.last_status == 200 and not _names_a_refusal(error):
+                raise _unavailable(f"the answer holds no token ({error})") from error
+            raise _unusable(error) from error
 
     def _life_s(self) -> float | None:
         expiry: datetime | None = self._credentials.expiry
@@ -144,17 +181,161 @@ class CredentialTokens:
         return (expiry.replace(tzinfo=UTC) - datetime.now(UTC)).total_seconds()
 
 
+def _names_a_refusal(error: Exception) -> bool:
+    """Return whether an answer without a token says why, as OAuth has it, whatever its status (RFC 6749 5.2)."""
+    return any(isinstance(answer, dict) and "error" in answer for answer in error.args[1:])
+
+
+class TokenRequests:
+    """What google-auth calls to send a request: a `google.auth.transport.Request` over the connections of `http.py`.
+
+    Raises UnavailableError, which google-auth lets through, for what may pass by itself and did not in some seconds.
+
+    Args:
+        detecting: a metadata server that is not there is google-auth's own error, by which it goes on.
+        answer_s: how long an answer may take.
+        repeated_s: for how long a request is repeated.
+    """
+
+    def __init__(
+        self, *, detecting: bool = False, answer_s: float = _ANSWER_S, repeated_s: float = _REPEATED_S
+    ) -> None:
+        self._http = AnyHost()
+        self._detecting = detecting
+        self._answer_s = answer_s
+        self._repeated_s = repeated_s
+        self._until = 0.0
+        self.last_status: int | None = None
+
+    def begin(self) -> None:
+        """Begin the time that one token may take."""
+        self._until = time.monotonic() + self._repeated_s
+        self.last_status = None
+
+    def __call__(
+        self,
+        url: str,
+        method: str = "GET",
+        body: bytes | str | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+        **_options: Any,
+    ) -> _TokenResponse:
+        """Send a request; again, after a pause, as long as that may help and there is time."""
+        data = body.encode() if isinstance(body, str) else body
+        timeout_s = min(timeout or self._answer_s, self._answer_s)
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            problem, cause = "", None
+            try:
+                status, answered, content = self._http.request(
+                    method, url, headers=headers or {}, body=data, timeout_s=timeout_s
+                )
+            except ssl.SSLCertVerificationError as error:
+                raise _unusable(f"{_host(url)}: {error}") from error
+            except ProxyRefusedError as error:
+                raise _unusable(f"{error}; check HTTPS_PROXY (http://user:password@host:port)") from error
+            except (OSError, HTTPError) as error:
+                if self._detecting and urlsplit(url).path in ("", "/"):
+                    from google.auth.exceptions import TransportError
+
+                    raise TransportError(error) from error  # type: ignore[no-untyped-call]
+                problem, cause = f"{type(error).__name__}: {error}", error
+            else:
+                self.last_status = status
+                if status in (408, 429, 499) or (status >= 500 and status not in (501, 505)):
+                    problem = f"it answered {status}: {_begin_of(content)}"
+                elif content.lstrip()[:1] == b"<":
+                    problem = f"it answered {status} with a page: {_begin_of(content)}"
+                else:
+                    return _TokenResponse(status, answered, content)
+            if time.monotonic() + pause_s > self._until:
+                raise _unavailable(f"{_host(url)}: {without_passwords(problem)}") from cause
+            time.sleep(pause_s)
+            pause_s *= 2
+
+
+@dataclass(frozen=True, slots=True)
+class _TokenResponse:
+    """The answer that google-auth reads."""
+
+    status: int
+    headers: Mapping[str, str]
+    data: bytes
+
+
+def _host(url: str) -> str:
+    return urlsplit(url).netloc.rpartition("@")[2]
+
+
+def _begin_of(content: bytes) -> str:
+    return " ".join(content[:100].decode("utf-8", "replace").split())
+
+
+def _check_universe(credentials: Credentials) -> None:
+    """Make sure that credentials are for the universe that requests go to. Raises AuthenticationError."""
+    known = getattr(credentials, "_universe_domain", None)  # the public property may ask the metadata server
+    if known and known != universe_domain() and not _endpoint_override():
+        raise AuthenticationError(
+            f"The credentials belong to the universe {known}, but requests would go to {universe_domain()}: set "
+            f"{UNIVERSE_VARIABLE}={known}.",
+            operation="get an access token",
+            resource="",
+            status=None,
+            reason="another universe",
+        )
+
+
 def no_token(error: Exception) -> StoreError:
-    """Return what an error of google-auth means: a service that is down now, or credentials that never will do."""
+    """Return what an error of google-auth, met elsewhere, means: a service that is down now, or useless credentials."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if _may_pass(cause):
+            return _unavailable(f"{error}")
+        if os.environ.get(_IN_A_POD) and str(cause).startswith(_NOT_FOUND):
+            return UnavailableError(
+                "Could not get an access token for Cloud Storage: there are no default credentials, and the metadata "
+                "server, which gives a pod its own, does not answer. It may take some seconds to be there after the "
+                "pod has started: run it again. If it never is, give the pod a service account (Workload Identity), or "
+                "the Airflow connection a key.",
+                operation="get an access token",
+                resource="",
+                status=None,
+                reason="no metadata server",
+            )
+        cause = cause.__cause__ or cause.__context__
+    return _unusable(error)
+
+
+def _may_pass(error: BaseException) -> bool:
     from google.auth.exceptions import GoogleAuthError, TransportError
 
-    details = {"operation": "get an access token", "resource": "", "status": None, "reason": str(error)}
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return False
     # google-auth marks what it would try again itself (a 5xx of the token's endpoint), but no broken connection.
-    lost = isinstance(error, TransportError | ConnectionError | TimeoutError)
-    if lost or (isinstance(error, GoogleAuthError) and error.retryable):
-        return UnavailableError(f"Could not reach who hands out access tokens for Cloud Storage: {error}.", **details)
+    lost = isinstance(error, TransportError | ConnectionError | TimeoutError | HTTPError)
+    return lost or (isinstance(error, GoogleAuthError) and bool(error.retryable))
+
+
+def _unavailable(problem: str) -> UnavailableError:
+    problem = without_passwords(problem).rstrip(".")
+    return UnavailableError(
+        f"Could not reach the server that issues access tokens for Cloud Storage: {problem}. Check the network between "
+        "this machine and that server, and run it again.",
+        operation="get an access token",
+        resource="",
+        status=None,
+        reason=problem,
+    )
+
+
+def _unusable(error: Exception | str) -> AuthenticationError:
+    problem = without_passwords(str(error)).rstrip(".")
     return AuthenticationError(
-        f"Could not get an access token for Cloud Storage: {error}. Give the Airflow connection a key or an "
+        f"Could not get an access token for Cloud Storage: {problem}. Give the Airflow connection a key or an "
         "impersonation chain, or set up application-default credentials (gcloud auth application-default login).",
-        **details,
+        operation="get an access token",
+        resource="",
+        status=None,
+        reason=problem,
     )

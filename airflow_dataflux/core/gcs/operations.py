@@ -1,4 +1,4 @@
-"""The requests that this project sends, as data: what each costs, which rate it counts against, what it needs.
+"""The requests that this project sends, as data: where each goes, what it costs, which rate it counts against.
 
 Billing classes: https://cloud.google.com/storage/pricing#operations-by-class. Permissions:
 https://cloud.google.com/storage/docs/access-control/iam-json. Lists count against the read rate, compose, upload
@@ -14,6 +14,8 @@ from urllib.parse import quote
 import msgspec
 
 from airflow_dataflux.core.errors import InvalidRequestError
+from airflow_dataflux.core.gcs.objects import OBJECT_FIELDS
+from airflow_dataflux.core.gcs.store import ObjectVersion, PageRequest
 
 BillingClass = Literal["class_a", "class_b", "free"]
 BudgetName = Literal["read", "write"]
@@ -28,7 +30,6 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
         budget: the request rate that it counts against.
         permission: the permission it needs, named in the error when it is refused.
         about: whether a 404 is about the bucket or about an object in it.
-        paced_by_latency: its answers come in one short burst, so that a silent connection can be told from a slow one.
     """
 
     name: str
@@ -36,7 +37,6 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     budget: BudgetName
     permission: str
     about: Literal["bucket", "object"]
-    paced_by_latency: bool = False
 
 
 LIST = Operation(
@@ -45,7 +45,6 @@ LIST = Operation(
     budget="read",
     permission="storage.objects.list",
     about="bucket",
-    paced_by_latency=True,
 )
 READ = Operation(
     name="read",
@@ -53,7 +52,6 @@ READ = Operation(
     budget="read",
     permission="storage.objects.get",
     about="object",
-    paced_by_latency=True,
 )
 STAT = Operation(
     name="read metadata",
@@ -61,7 +59,6 @@ STAT = Operation(
     budget="read",
     permission="storage.objects.get",
     about="object",
-    paced_by_latency=True,
 )
 BUCKET_INFO = Operation(
     name="read bucket settings", bills="class_b", budget="read", permission="storage.buckets.get", about="bucket"
@@ -73,9 +70,14 @@ COMPOSE = Operation(
     name="compose", bills="class_a", budget="write", permission="storage.objects.create", about="object"
 )
 UPLOAD = Operation(name="upload", bills="class_a", budget="write", permission="storage.objects.create", about="bucket")
+UPLOAD_CHUNK = Operation(
+    name="upload a chunk", bills="free", budget="write", permission="storage.objects.create", about="object"
+)
+"""Billed with the opening of its session, as one insert."""
+
 DELETE = Operation(name="delete", bills="free", budget="write", permission="storage.objects.delete", about="object")
-DELETE_BATCH = Operation(
-    name="delete a batch", bills="free", budget="write", permission="storage.objects.delete", about="bucket"
+DELETE_MANY = Operation(
+    name="delete by a batch request", bills="free", budget="write", permission="storage.objects.delete", about="bucket"
 )
 
 
@@ -92,6 +94,10 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         headers: beyond those that every request carries.
         body: pieces of the request's body; sent from the front on every attempt.
         weight: how many requests Cloud Storage counts it as.
+        accepts: statuses from 300 on that are no failure here.
+        on_cancel: what a cancel does to it. "cut off": the request under way is given up. "finish": its answer is
+            waited for, which names what was made; it is not begun after a cancel. "send": it is sent after a cancel,
+            too, as it tidies up.
     """
 
     operation: Operation
@@ -102,6 +108,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     body: tuple[bytes, ...] = ()
     weight: int = 1
+    accepts: frozenset[int] = frozenset()
+    on_cancel: Literal["cut off", "finish", "send"] = "cut off"
 
 
 def path_segment(text: str) -> str:
@@ -132,3 +140,36 @@ def query(parameters: Iterable[tuple[str, str | int | None]]) -> str:
     """Return `?name=value&…` of those parameters that have a value; empty if none has."""
     parts = [f"{name}={path_segment(str(value))}" for name, value in parameters if value is not None]
     return "?" + "&".join(parts) if parts else ""
+
+
+_PAGE_FIELDS = f"kind,items({OBJECT_FIELDS}),nextPageToken"
+"""A projected item is about 200 bytes, a full one 700-900. `kind` tells a page from any other JSON; like nextPageToken,
+it must be named or it is left out."""
+
+_DIRECTORY_FIELDS = "kind,prefixes,nextPageToken"
+
+
+def page_target(bucket: str, request: PageRequest, user_project: str | None) -> str:
+    """Return path and query of one objects.list call."""
+    return f"{bucket_path(bucket)}/o" + query(
+        (
+            ("prefix", request.prefix or None),
+            ("startOffset", request.start or None),
+            ("endOffset", request.end),
+            ("matchGlob", request.match_glob),
+            ("delimiter", request.delimiter),
+            ("maxResults", request.max_results),
+            ("pageToken", request.page_token),
+            ("projection", "noAcl"),
+            ("fields", _PAGE_FIELDS if request.delimiter is None else _DIRECTORY_FIELDS),
+            ("prettyPrint", "false"),
+            ("userProject", user_project),
+        )
+    )
+
+
+def delete_target(bucket: str, version: ObjectVersion, user_project: str | None) -> str:
+    """Return path and query of the deletion of one generation."""
+    return object_path(bucket, version.name) + query(
+        (("generation", version.generation), ("userProject", user_project))
+    )

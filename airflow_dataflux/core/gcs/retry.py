@@ -1,4 +1,4 @@
-"""The one retry policy, as data.
+"""The one retry policy, as data, and how long an answer is waited for.
 
 A failed attempt is `REFUSED` (surely not carried out), `UNCERTAIN` (perhaps carried out, the answer is lost or is an
 error of the server), or `FINAL`. A refused attempt is repeated whatever it asked for; an uncertain one only if the
@@ -9,12 +9,17 @@ Back-off is exponential with full jitter: a uniform draw between nothing and a b
 the retries of many clients best (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/). The
 first lost connection is followed by a new one at once: a server may close an idle connection at any time, and waiting
 would not make a stalled one come back.
+
+A list request that a server or a network has lost would hold its stream for a fixed minute, while its answer, asked for
+again on a new connection, takes a few hundredths of a second. So a silent connection is waited for as long as the
+answers seen so far suggest (`StallLimit`).
 """
 
 from __future__ import annotations
 
 import enum
 import random
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,24 +46,19 @@ class RetryPolicy:
         deadline_s: no attempt begins later than this after the first (120 s is the official client's default).
         first_delay_s: bound of the first back-off; each further bound is twice the one before.
         max_delay_s: largest bound.
+        connect_s: how long a connection may take.
+        answer_s: how long an answer, or the next piece of one, may stay out.
+        body_s: how long a whole answer may take to come, however steadily it comes; not for the bytes of objects.
     """
 
     attempts: int = 10
     deadline_s: float = 120.0
     first_delay_s: float = 0.25
     max_delay_s: float = 30.0
+    connect_s: float = 8.0
+    answer_s: float = 60.0
+    body_s: float = 60.0
 
-    def kind_of_status(self, status: int, reason: str) -> FailureKind:
-        """Judge an answer that is not a success."""
-        if status == 429 or (status == 403 and reason in _RATE_REASONS):
-            return FailureKind.REFUSED
-        if status == 408 or (status >= 500 and status != 501):
-            return FailureKind.UNCERTAIN
-        return FailureKind.FINAL
-
-
-_RATE_REASONS = frozenset({"rateLimitExceeded", "userRateLimitExceeded"})
-"""403s that are really about rates (https://cloud.google.com/storage/docs/json_api/v1/status-codes#403-forbidden)."""
 
 DEFAULT_POLICY = RetryPolicy()
 
@@ -118,3 +118,45 @@ def retry_after_s(header: str | None, *, now: datetime | None = None) -> float |
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     return max(0.0, (moment - (now or datetime.now(UTC))).total_seconds())
+
+
+_FIRST_LIMIT_S = 20.0
+"""Until enough was seen. Longer than any healthy page, shorter than the official client's 60 s."""
+
+_SAMPLES = 256
+_ENOUGH = 20
+_REVISE_EVERY = 32
+_TIMES_P95 = 8.0
+
+
+class StallLimit:
+    """Learns a time-out for one kind of request from how long answers really take. Thread-safe.
+
+    It is a multiple of the 95th percentile of what was seen, bounded below, and doubles with every attempt of one call,
+    so that a server that really became slow is not asked over and over.
+    """
+
+    def __init__(self, *, least_s: float, most_s: float = 60.0) -> None:
+        self._least_s = least_s
+        self._most_s = most_s
+        self._lock = threading.Lock()
+        self._samples: list[float] = []
+        self._seen = 0
+        self._limit_s = min(_FIRST_LIMIT_S, most_s)
+
+    def answered(self, latency_s: float) -> None:
+        """Note how long an answer took."""
+        with self._lock:
+            if len(self._samples) < _SAMPLES:
+                self._samples.append(latency_s)
+            else:
+                self._samples[self._seen % _SAMPLES] = latency_s
+            self._seen += 1
+            if self._seen == _ENOUGH or (self._seen > _ENOUGH and self._seen % _REVISE_EVERY == 0):
+                p95 = sorted(self._samples)[int(len(self._samples) * 0.95)]
+                # Rounded up to tenths: a new value is rare, so that the connection pool can reuse its time-out object.
+                self._limit_s = min(self._most_s, max(self._least_s, -(-_TIMES_P95 * p95 * 10 // 1) / 10))
+
+    def limit_s(self, attempt: int) -> float:
+        """Return the time-out for the `attempt`-th sending of one call."""
+        return float(min(self._most_s, self._limit_s * 2 ** (attempt - 1)))

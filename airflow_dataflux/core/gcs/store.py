@@ -1,20 +1,28 @@
 """The whole boundary between this project and Cloud Storage.
 
-`Store` is what listing, staging and the manifest may ask for; `core/gcs/client.py` answers over HTTP. Every method
-is thread-safe, retries by the one policy of `core/gcs/retry.py`, and raises only errors of `core/errors.py`:
-BucketNotFoundError, PermissionDeniedError, AuthenticationError, ObjectNotFoundError, PreconditionFailedError,
-ThrottledError, UnavailableError, StoreError (anything else), CancelledError.
+`Store` is what listing, staging and the manifest may ask for, and `StoreFactory` is how they come by one: it is passed
+in. `core/gcs/http_store.py` answers over HTTP, `core/gcs/memory.py` from memory; one suite holds both to the same
+behaviour (tests/integration/gcs/test_store_behaviour.py). Every method is thread-safe, retries by the one policy of
+`core/gcs/retry.py`, and raises only errors of `core/errors.py`: BucketNotFoundError, PermissionDeniedError,
+AuthenticationError, ObjectNotFoundError, PreconditionFailedError, ThrottledError, UnavailableError, StoreError
+(anything else), CancelledError.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import msgspec
 
+from airflow_dataflux.core.errors import InvalidRequestError
+from airflow_dataflux.core.gcs.retry import DEFAULT_POLICY, RetryPolicy
 from airflow_dataflux.core.model import Row
+from airflow_dataflux.core.runtime.cancel import CancelToken
+from airflow_dataflux.core.runtime.tokens import TokenSource
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,6 +40,7 @@ class PageRequest(msgspec.Struct, frozen=True, kw_only=True):
         end: first name that is not wanted any more; None: to the end.
         page_token: cursor of the previous page of *the same* request.
         match_glob: server-side glob.
+        delimiter: name the directories just below the prefix instead of objects.
         max_results: most rows the server may answer with; None leaves it to the server.
     """
 
@@ -40,14 +49,19 @@ class PageRequest(msgspec.Struct, frozen=True, kw_only=True):
     end: str | None = None
     page_token: str | None = None
     match_glob: str | None = None
+    delimiter: str | None = None
     max_results: int | None = None
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True):
-    """One answer of objects.list: `rows` in `ROW_SCHEMA`, sorted; the listing goes on while there is a token."""
+    """One answer of objects.list: `rows` in `ROW_SCHEMA`, sorted; the listing goes on while there is a token.
+
+    `directories` are the names up to and including the delimiter that was asked for, sorted.
+    """
 
     rows: pa.RecordBatch
     next_page_token: str | None
+    directories: tuple[str, ...] = ()
 
 
 class ObjectVersion(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,10 +72,19 @@ class ObjectVersion(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StoredObject(msgspec.Struct, frozen=True, kw_only=True):
-    """An object's metadata as one request answered it: the row, and the custom metadata."""
+    """An object's metadata as one request answered it.
+
+    Attributes:
+        row: what a listing tells of it.
+        metadata: custom metadata.
+        held: it is under a hold, so it can be neither replaced nor deleted.
+        retained_until: the same until then, by a retention policy; None if there is none.
+    """
 
     row: Row
     metadata: Mapping[str, str] = msgspec.field(default_factory=dict)
+    held: bool = False
+    retained_until: datetime | None = None
 
 
 class BucketInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,6 +94,7 @@ class BucketInfo(msgspec.Struct, frozen=True, kw_only=True):
         name, location, location_type, storage_class: as Cloud Storage reports them.
         versioning: deleted objects stay as noncurrent versions.
         soft_delete_s: how long a deleted object is kept and billed; 0 if soft delete is off.
+        hard_delete_paused: deleted objects stay, and are billed, until somebody ends the pause.
         retention_s: retention policy; an object cannot be deleted before this age; 0 if there is none.
         default_event_based_hold: new objects are held.
         autoclass: Cloud Storage moves objects between classes itself.
@@ -84,6 +108,7 @@ class BucketInfo(msgspec.Struct, frozen=True, kw_only=True):
     storage_class: str = "STANDARD"
     versioning: bool = False
     soft_delete_s: int = 0
+    hard_delete_paused: bool = False
     retention_s: int = 0
     default_event_based_hold: bool = False
     autoclass: bool = False
@@ -119,8 +144,33 @@ class Body(Protocol):
         ...
 
 
+class ObjectUpload(Protocol):
+    """One object that is being created from a stream. One thread uses it.
+
+    The object appears whole when `finish` returns, or not at all. What is not finished must be abandoned.
+    """
+
+    def append(self, data: bytes) -> None:
+        """Take the next bytes. `data` must not be changed afterwards.
+
+        Raises PreconditionFailedError, UnavailableError if the upload cannot go on (begin another one), and the rest.
+        """
+        ...
+
+    def finish(self, crc32c: int) -> StoredObject:
+        """Send what is left and return the object, whose CRC32C must be this one.
+
+        Raises as `append`, and StoreError if Cloud Storage has other bytes than were sent: then there is no object.
+        """
+        ...
+
+    def abandon(self) -> None:
+        """Give it up; no object appears. Raises nothing."""
+        ...
+
+
 class DeleteFailure(msgspec.Struct, frozen=True, kw_only=True):
-    """One object that a batch could not delete. An object that is gone already is not a failure."""
+    """One object that could not be deleted. An object that is gone already is not a failure."""
 
     version: ObjectVersion
     reason: str
@@ -143,6 +193,20 @@ class RequestCounts(msgspec.Struct, frozen=True, kw_only=True):
             retries=self.retries + other.retries,
             throttled=self.throttled + other.throttled,
         )
+
+
+class Pace(msgspec.Struct, frozen=True, kw_only=True):
+    """How requests of one kind are paced now.
+
+    Attributes:
+        found_per_s: the rate that the bucket was found to bear; None while nothing was refused.
+        kept_per_s: the rate that is kept now, grown again since then; None while nothing was refused.
+        turn_s: seconds until the next request would have its turn.
+    """
+
+    found_per_s: float | None = None
+    kept_per_s: float | None = None
+    turn_s: float = 0.0
 
 
 class Store(Protocol):
@@ -194,22 +258,91 @@ class Store(Protocol):
         """Create or replace one object from memory (class A), checked by crc32c on the server."""
         ...
 
+    def begin_upload(
+        self,
+        bucket: str,
+        name: str,
+        *,
+        content_type: str,
+        metadata: Mapping[str, str],
+        if_generation_match: int,
+    ) -> ObjectUpload:
+        """Begin to create (0) or replace (the generation that is there) one object from a stream (class A).
+
+        Safe to repeat: of two uploads under the same precondition at most one creates the object.
+        """
+        ...
+
     def delete(self, bucket: str, version: ObjectVersion) -> None:
         """Delete one generation (free). An object that is gone already is success."""
         ...
 
     def delete_many(self, bucket: str, versions: Sequence[ObjectVersion]) -> list[DeleteFailure]:
-        """Delete many generations in batches of at most 100 (free); return what could not be deleted."""
+        """Delete many generations by batch requests of at most 100 (free); return what could not be deleted."""
         ...
 
     def counts(self) -> RequestCounts:
         """Return the requests sent by this store so far."""
         ...
 
-    def found_reads_per_s(self) -> float | None:
-        """Return the rate of reads (and lists) that the bucket was found to bear; None while nothing was refused."""
+    def waited_s(self) -> float:
+        """Return how long requests of the calling thread have waited for their turn, and between attempts, in all."""
+        ...
+
+    def pace(self, kind: Literal["read", "write"]) -> Pace:
+        """Return how reads (and lists), or composes and deletes, are paced now."""
         ...
 
     def close(self) -> None:
         """Close all connections. Reads under way fail."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoreOptions:
+    """What a store is opened for.
+
+    Attributes:
+        connections: connections kept alive; give it the most requests that will be in flight at once.
+        cancel: ends back-offs and waits. A clean-up after a cancel needs a store with another token, or none.
+        cancel_composes: after this is cancelled no attempt of a compose begins; one that is under way is answered, so
+            that what it made is known. For a store whose other requests must go on after a cancel.
+        budget_share: this process's part (0-1] of the bucket's request rates, where several processes share a bucket.
+        found_reads_per_s: what the bucket was found to bear in all; None: nothing was refused so far.
+        policy: how requests are retried.
+        beside: another store of the same factory, whose connections this one uses, too; whichever is closed first
+            closes them for both. `connections` is then the other's.
+        meanwhile: called after each request, before its answer is waited for: what there is to do in that time anyway.
+    """
+
+    connections: int
+    cancel: CancelToken | None = None
+    cancel_composes: CancelToken | None = None
+    budget_share: float = 1.0
+    found_reads_per_s: float | None = None
+    policy: RetryPolicy = DEFAULT_POLICY
+    beside: Store | None = None
+    meanwhile: Callable[[], object] | None = None
+
+    def __post_init__(self) -> None:
+        if self.connections < 1 or not 0 < self.budget_share <= 1:
+            raise InvalidRequestError(
+                "connections must be 1 or more and budget_share in (0, 1], got "
+                f"{self.connections} and {self.budget_share}."
+            )
+
+
+class StoreFactory(Protocol):
+    """Where a bucket is, and how it is opened. Holds no credentials, and pickles where workers are processes."""
+
+    @property
+    def user_project(self) -> str | None:
+        """The project billed on requester-pays buckets."""
+        ...
+
+    def open(self, tokens: TokenSource, options: StoreOptions) -> Store:
+        """Open a store. It belongs to the process that opened it: open it after a fork, not before.
+
+        Raises InvalidRequestError if the address cannot be one.
+        """
         ...

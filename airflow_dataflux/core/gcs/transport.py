@@ -1,9 +1,10 @@
 """Sends requests: connections, access token, pacing, retries and counts, once for all operations.
 
 Guarantees:
-- thread-safe; connections are kept alive and reused (`connections.py` says how many);
+- thread-safe; connections are kept alive and reused (`http.py` has the pool);
 - no access token goes over plain HTTP to another machine, and none at all while STORAGE_EMULATOR_HOST is set;
-- every wait (back-off, pacing) ends at once when the work is cancelled; a request under way ends with its time-out;
+- whatever it waits for (back-off, pacing, an answer) ends at once when the work is cancelled, but for a connection
+  that is being opened, which ends with its time-out;
 - whatever goes wrong becomes an error of `core/errors.py`.
 
 Assumptions: one transport belongs to one process; it must not be carried over a fork. Redirects are not followed, as
@@ -12,63 +13,102 @@ the JSON API sends none for these calls.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
+from urllib3 import Timeout
 from urllib3.exceptions import ClosedPoolError, HTTPError
 
-from airflow_dataflux.core.config import StoreConfig
-from airflow_dataflux.core.errors import StoreError
-from airflow_dataflux.core.gcs.exchange import Answer, Exchanger, NotConnectedError
-from airflow_dataflux.core.gcs.operations import Call, Operation
-from airflow_dataflux.core.gcs.pacing import Budgets
-from airflow_dataflux.core.gcs.refusals import connection_error, error_of, read_refusal, unreadable_error
-from airflow_dataflux.core.gcs.requestheaders import RequestHeaders
-from airflow_dataflux.core.gcs.retry import Attempts, FailureKind, RetryPolicy, retry_after_s
-from airflow_dataflux.core.gcs.stall import StallLimit
-from airflow_dataflux.core.gcs.store import RequestCounts
+from airflow_dataflux._version import __version__
+from airflow_dataflux.core.errors import AuthenticationError, InvalidRequestError, StoreError
+from airflow_dataflux.core.gcs import operations
+from airflow_dataflux.core.gcs.http import HttpConnections, InFlight, NotConnectedError, ProxyRefusedError, Response
+from airflow_dataflux.core.gcs.http_errors import (
+    connection_error,
+    error_of,
+    kind_of_failure,
+    read_error,
+    unreadable_error,
+)
+from airflow_dataflux.core.gcs.operations import BudgetName, Call, Operation
+from airflow_dataflux.core.gcs.rate_limit import Budgets
+from airflow_dataflux.core.gcs.retry import Attempts, FailureKind, RetryPolicy, StallLimit, retry_after_s
+from airflow_dataflux.core.gcs.store import Pace, RequestCounts
 from airflow_dataflux.core.runtime.cancel import CancelToken
-from airflow_dataflux.core.runtime.tokens import TokenSource
+from airflow_dataflux.core.runtime.tokens import CachedTokens, Token, TokenSource
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_CONNECT_TIMEOUT_S = 10.0
-_SLOW_TIMEOUT_S = 60.0
-"""For requests whose time depends on what they are asked to do (the official client's default)."""
+_CERTIFICATE_ADVICE = (
+    "Nobody whom this machine trusts vouches for the certificate: name the authority's file in SSL_CERT_FILE or "
+    "REQUESTS_CA_BUNDLE, or correct the endpoint."
+)
+_PROXY_ADVICE = (
+    "Check HTTPS_PROXY (http://user:password@host:port) and what the proxy allows, or name hosts that need no proxy in "
+    "NO_PROXY."
+)
+
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 class Access(msgspec.Struct, frozen=True, kw_only=True):
-    """What a transport needs beside the store's address."""
+    """What a transport needs beside connections.
 
+    Attributes:
+        endpoint: scheme and host, to which tokens go only if nobody else can read them there.
+        user_agent: first part of the User-Agent header.
+        user_project: who is billed, where it is not the project that the credentials name.
+        tokens: who asks.
+        cancel: ends every wait.
+        cancel_composes: ends the waits between the attempts of a compose, too.
+        policy: how requests are retried.
+        budgets: how many may begin a second.
+    """
+
+    endpoint: str
+    user_agent: str
+    user_project: str | None
     tokens: TokenSource
     cancel: CancelToken
+    cancel_composes: CancelToken | None
     policy: RetryPolicy
     budgets: Budgets
 
 
 class Transport:
-    """Sends calls to one endpoint, over the connections of `exchanger`."""
+    """Sends calls to one endpoint, over the connections of `http`."""
 
-    def __init__(self, config: StoreConfig, access: Access, exchanger: Exchanger) -> None:
-        self.exchanger = exchanger
+    def __init__(self, access: Access, http: HttpConnections) -> None:
+        self.http = http
         self.cancel = access.cancel
+        self._cancel_composes = access.cancel_composes or access.cancel
         self.policy = access.policy
         self._budgets = access.budgets
         self._counter = _Counter()
-        self._headers = RequestHeaders(config, access.tokens)
+        self._waits = threading.local()
+        self._headers = _RequestHeaders(access)
+        # The others take as long as what they are asked to do: `answer_s` at most.
         self._stalls = {
-            "list objects": StallLimit(least_s=2.0),
-            "read metadata": StallLimit(least_s=2.0),
+            "list objects": StallLimit(least_s=2.0, most_s=self.policy.answer_s),
+            "read metadata": StallLimit(least_s=2.0, most_s=self.policy.answer_s),
+            # The parts and indexes of manifests: an answer comes once half a MiB is there and stored.
+            "upload": StallLimit(least_s=5.0, most_s=self.policy.answer_s),
             # A body that shares a full line with others pauses longer than a page does.
-            "read": StallLimit(least_s=5.0),
+            "read": StallLimit(least_s=5.0, most_s=self.policy.answer_s),
         }
+        self._in_flight = InFlight()
+        self._waking = contextlib.ExitStack()
+        self._waking.enter_context(self.cancel.waking(self._in_flight.abort))
 
     def send(self, call: Call, decode: Callable[[bytes], T]) -> T:
         """Send `call` until it is answered, and return its decoded body.
@@ -83,20 +123,25 @@ class Transport:
         """Do as `send`, for a body that cannot be read without its headers."""
         return self._repeat(call, lambda attempt: self._whole_answer(call, attempt, decode))
 
-    def open(self, call: Call) -> Answer:
+    def open(self, call: Call, check: Callable[[Mapping[str, str]], None]) -> Response:
         """Send `call` until it is answered, and return the answer with its body unread.
 
-        The caller must close it.
+        `check` raises ValueError for headers that the answer cannot have, which counts as an answer that was lost. The
+        caller must close the answer.
         """
-        return self._repeat(call, lambda attempt: self._answer(call, attempt))
+        return self._repeat(call, lambda attempt: self._checked_answer(call, attempt, check))
 
     def counts(self) -> RequestCounts:
         """Return what was sent so far."""
         return self._counter.total()
 
-    def found_reads_per_s(self) -> float | None:
-        """Return the rate of reads that was found to be accepted; None while nothing was refused."""
-        return self._budgets.read.found_rate()
+    def pace(self, kind: BudgetName) -> Pace:
+        """Return how requests of a budget are paced now."""
+        return self._budgets.of(kind).pace()
+
+    def waited_s(self) -> float:
+        """Return how long calls of this thread have waited for their turn, and between attempts."""
+        return getattr(self._waits, "seconds", 0.0)
 
     def most_writes_at_once(self) -> int | None:
         """Return how many writes should go out in one batch at most; None if there is no reason for a limit."""
@@ -111,13 +156,15 @@ class Transport:
 
     def close(self) -> None:
         """Close all idle connections."""
-        self.exchanger.close()
+        self._waking.close()
+        self.http.close()
 
     def _repeat(self, call: Call, attempt_once: Callable[[int], T | _Failure]) -> T:
         attempts = Attempts(self.policy)
+        cancel = self._cancel_of(call)
         token_renewed = False
         while True:
-            self.cancel.raise_if_cancelled()
+            cancel.raise_if_cancelled()
             outcome = attempt_once(attempts.count)
             if not isinstance(outcome, _Failure):
                 return outcome
@@ -138,7 +185,12 @@ class Transport:
                 call.operation.name, call.resource, attempts.count, outcome.status or outcome.cause, delay_s,
             )  # fmt: skip
             self._counter.retried(throttled=outcome.status == 429)
-            attempts.wait(delay_s, self.cancel)
+            began_at = time.monotonic()
+            attempts.wait(delay_s, cancel)
+            self._waited(time.monotonic() - began_at)
+
+    def _waited(self, seconds: float) -> None:
+        self._waits.seconds = self.waited_s() + seconds
 
     def _whole_answer(self, call: Call, attempt: int, decode: Callable[[bytes, Mapping[str, str]], T]) -> T | _Failure:
         began_at = time.monotonic()
@@ -146,7 +198,7 @@ class Transport:
         if isinstance(answer, _Failure):
             return answer
         try:
-            body = answer.whole()
+            body = answer.whole(self.policy.body_s)
         except (OSError, HTTPError) as cause:
             return _lost(call, cause)
         finally:
@@ -154,50 +206,76 @@ class Transport:
         self._answered(call, began_at)
         try:
             return decode(body, answer.headers)
-        except ValueError as cause:
-            problem = str(cause)
-            return _Failure(
-                kind=FailureKind.UNCERTAIN,
-                error=lambda attempts, _elapsed_s: unreadable_error(call, problem, attempts=attempts),
-                cause=cause,
-            )
+        except (ValueError, RecursionError) as cause:  # JSON may be nested deeper than any decoder goes
+            return _unreadable(call, cause)
 
-    def _answer(self, call: Call, attempt: int) -> Answer | _Failure:
+    def _checked_answer(
+        self, call: Call, attempt: int, check: Callable[[Mapping[str, str]], None]
+    ) -> Response | _Failure:
+        answer = self._answer(call, attempt)
+        if not isinstance(answer, _Failure):
+            try:
+                check(answer.headers)
+            except ValueError as cause:
+                answer.close()
+                return _unreadable(call, cause)
+        return answer
+
+    def _answer(self, call: Call, attempt: int) -> Response | _Failure:
         """Send once. Return the answer, its body unread, if it is a success."""
         operation = call.operation
         budget = self._budgets.of(operation.budget)
         headers, token = self._headers.of(call)
         stall = self._stalls.get(operation.name)
-        sent_at = budget.acquire(call.weight, self.cancel)
+        asked_at = time.monotonic()
+        sent_at = budget.acquire(call.weight, self._cancel_of(call))
+        self._waited(sent_at - asked_at)
         self._counter.sent(operation, call.weight)
         try:
-            answer = self.exchanger.exchange(
+            answer = self.http.request(
                 call.method,
                 call.target,
                 headers=headers,
                 body=call.body,
-                connect_timeout_s=_CONNECT_TIMEOUT_S,
-                read_timeout_s=stall.limit_s(attempt) if stall else _SLOW_TIMEOUT_S,
+                timeout=Timeout(
+                    connect=self.policy.connect_s, read=stall.limit_s(attempt) if stall else self.policy.answer_s
+                ),
+                in_flight=self._in_flight if call.on_cancel == "cut off" else InFlight(),
             )
-            if answer.status < 300:
+            if answer.status < 300 or answer.status in call.accepts:
                 budget.accepted(call.weight)
                 return answer
             try:
-                body = answer.whole()
+                body = answer.whole(self.policy.body_s)
             finally:
                 answer.close()
         except (OSError, HTTPError) as cause:
             return _lost(call, cause)
-        status, refusal = answer.status, read_refusal(answer.status, body)
+        status, refused = (
+            answer.status,
+            read_error(
+                answer.status,
+                body,
+                location=answer.headers.get("location"),
+                retry_after_s=retry_after_s(answer.headers.get("retry-after")),
+            ),
+        )
         if status in (429, 503):
             budget.throttled(sent_at, certain=status == 429)
         return _Failure(
-            kind=self.policy.kind_of_status(status, refusal.reason),
-            error=lambda attempts, elapsed_s: error_of(call, refusal, attempts=attempts, elapsed_s=elapsed_s),
+            kind=kind_of_failure(call, refused),
+            error=lambda attempts, elapsed_s: error_of(
+                call, refused, attempts=attempts, elapsed_s=elapsed_s, deadline_s=self.policy.deadline_s
+            ),
             status=status,
-            retry_after_s=retry_after_s(answer.headers.get("retry-after")),
+            retry_after_s=refused.retry_after_s,
             token=token,
         )
+
+    def _cancel_of(self, call: Call) -> CancelToken:
+        if call.on_cancel == "send":
+            return CancelToken()
+        return self._cancel_composes if call.operation is operations.COMPOSE else self.cancel
 
     def _answered(self, call: Call, began_at: float) -> None:
         stall = self._stalls.get(call.operation.name)
@@ -219,7 +297,12 @@ class _Failure(msgspec.Struct, frozen=True, kw_only=True):
 
 def _lost(call: Call, cause: Exception) -> _Failure:
     """Judge a call that got no whole answer."""
-    if isinstance(cause, ssl.SSLCertVerificationError | ClosedPoolError):
+    final = ""
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        kind, final = FailureKind.FINAL, _CERTIFICATE_ADVICE
+    elif isinstance(cause, ProxyRefusedError):
+        kind, final = FailureKind.FINAL, _PROXY_ADVICE
+    elif isinstance(cause, ClosedPoolError):
         kind = FailureKind.FINAL
     elif isinstance(cause, NotConnectedError):
         kind = FailureKind.REFUSED
@@ -228,8 +311,20 @@ def _lost(call: Call, cause: Exception) -> _Failure:
     problem = f"{type(cause).__name__}: {cause}".rstrip(".")
     return _Failure(
         kind=kind,
-        error=lambda attempts, elapsed_s: connection_error(call, problem, attempts=attempts, elapsed_s=elapsed_s),
+        error=lambda attempts, elapsed_s: connection_error(
+            call, problem, attempts=attempts, elapsed_s=elapsed_s, final=final
+        ),
         connection_lost=True,
+        cause=cause,
+    )
+
+
+def _unreadable(call: Call, cause: ValueError | RecursionError) -> _Failure:
+    """Judge an answer of success that is not Cloud Storage's."""
+    problem = str(cause)
+    return _Failure(
+        kind=FailureKind.UNCERTAIN,
+        error=lambda attempts, elapsed_s: unreadable_error(call, problem, attempts=attempts, elapsed_s=elapsed_s),
         cause=cause,
     )
 
@@ -253,3 +348,61 @@ class _Counter:
     def total(self) -> RequestCounts:
         with self._lock:
             return RequestCounts(**self._figures)
+
+
+class _RequestHeaders:
+    """Makes the headers of requests to one endpoint, among them the access token. Thread-safe."""
+
+    def __init__(self, access: Access) -> None:
+        address, tokens = urlsplit(access.endpoint), access.tokens
+        agent = access.user_agent if "/" in access.user_agent else f"{access.user_agent}/{__version__}"
+        self._common = {
+            "User-Agent": agent,
+            "Accept": "*/*",
+            # Pages and metadata uncompressed: inside Google's network bytes cost less than the CPU to unpack them.
+            "Accept-Encoding": "identity",
+        }
+        self._endpoint = access.endpoint
+        self._user_project = access.user_project
+        self._private = address.scheme == "https" or address.hostname in _LOOPBACK
+        self._tokens: CachedTokens | None = None
+        if not os.environ.get("STORAGE_EMULATOR_HOST"):
+            self._tokens = tokens if isinstance(tokens, CachedTokens) else CachedTokens(tokens)
+
+    def of(self, call: Call) -> tuple[dict[str, str], str | None]:
+        """Return the headers of a request, and the token in them. Raises AuthenticationError if there is no token."""
+        headers = {**self._common, **call.headers}
+        if any("\n" in value or "\r" in value for value in call.headers.values()):
+            raise InvalidRequestError(f"A header of the request for {call.resource} holds a line end.")
+        token = self._token(call)
+        if token is None:
+            return headers, None
+        headers["Authorization"] = f"Bearer {token.value}"
+        if token.quota_project and self._user_project is None:
+            headers["X-Goog-User-Project"] = token.quota_project
+        return headers, token.value
+
+    def renew(self, refused: str | None) -> bool:
+        """Forget the token that was refused; return whether there can be another."""
+        if self._tokens is None or refused is None:
+            return False
+        present = self._tokens.fetch()
+        if present is not None and present.value != refused:
+            return True  # another thread was refused, too, and has renewed it already
+        self._tokens.discard()
+        return True
+
+    def _token(self, call: Call) -> Token | None:
+        token = self._tokens.fetch() if self._tokens is not None else None
+        if token is None:
+            return None
+        if not self._private:
+            raise AuthenticationError(
+                f"Refused to send an access token to {self._endpoint} over plain HTTP: use an https:// endpoint, "
+                "or anonymous access for an emulator (set STORAGE_EMULATOR_HOST).",
+                operation=call.operation.name,
+                resource=call.resource,
+                status=None,
+                reason="plain HTTP",
+            )
+        return token

@@ -6,42 +6,46 @@ https://cloud.google.com/storage/docs/json_api/v1.
 
 from __future__ import annotations
 
+import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
 
 import msgspec
 
-from airflow_dataflux.core.config import StoreConfig
 from airflow_dataflux.core.errors import (
     InvalidRequestError,
     ObjectNotFoundError,
     PreconditionFailedError,
-    StoreError,
 )
-from airflow_dataflux.core.gcs import operations, resources
-from airflow_dataflux.core.gcs.connections import connect
-from airflow_dataflux.core.gcs.deletion import delete_in_batches, delete_target
-from airflow_dataflux.core.gcs.exchange import Exchanger
+from airflow_dataflux.core.gcs import objects, operations
+from airflow_dataflux.core.gcs.deletion import BatchRequests
 from airflow_dataflux.core.gcs.hashes import crc32c_from_header, crc32c_of, crc32c_to_text
-from airflow_dataflux.core.gcs.operations import Call, bucket_path, object_path, query
-from airflow_dataflux.core.gcs.pacing import Budgets
-from airflow_dataflux.core.gcs.pages import PageDecoder, page_target
-from airflow_dataflux.core.gcs.reading import EmptyBody, HttpBody
+from airflow_dataflux.core.gcs.http import HttpConnections, connect
+from airflow_dataflux.core.gcs.media import EmptyBody, HttpBody, check_range, check_source, read_headers
+from airflow_dataflux.core.gcs.operations import Call, bucket_path, delete_target, object_path, page_target, query
+from airflow_dataflux.core.gcs.rate_limit import Budgets
 from airflow_dataflux.core.gcs.retry import DEFAULT_POLICY, RetryPolicy
 from airflow_dataflux.core.gcs.store import (
     MAX_COMPONENTS,
     Body,
     BucketInfo,
     DeleteFailure,
+    ObjectUpload,
     ObjectVersion,
+    Pace,
     Page,
     PageRequest,
     RequestCounts,
     Store,
     StoredObject,
+    StoreFactory,
+    StoreOptions,
 )
 from airflow_dataflux.core.gcs.transport import Access, Transport
+from airflow_dataflux.core.gcs.uploads import ResumableUpload
 from airflow_dataflux.core.model import object_uri
 from airflow_dataflux.core.runtime.cancel import CancelToken
 from airflow_dataflux.core.runtime.tokens import TokenSource
@@ -49,47 +53,47 @@ from airflow_dataflux.core.runtime.tokens import TokenSource
 _JSON = {"Content-Type": "application/json; charset=UTF-8"}
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoreConfig:
+    """Cloud Storage over HTTP; the StoreFactory that everything but tests is given.
+
+    Attributes:
+        endpoint: scheme and host, such as `https://storage.googleapis.com` or an emulator's `http://127.0.0.1:9000`.
+        user_project: project billed on requester-pays buckets, sent as `userProject` with every request.
+        user_agent: first part of the User-Agent header.
+    """
+
+    endpoint: str = "https://storage.googleapis.com"
+    user_project: str | None = None
+    user_agent: str = "airflow-dataflux"
+
+    def open(self, tokens: TokenSource, options: StoreOptions) -> HttpStore:
+        """Open Cloud Storage for `tokens`, which are cached here unless they are cached already."""
+        access = Access(
+            endpoint=self.endpoint,
+            user_agent=self.user_agent,
+            user_project=self.user_project,
+            tokens=tokens,
+            cancel=options.cancel or CancelToken(),
+            cancel_composes=options.cancel_composes,
+            policy=options.policy,
+            budgets=Budgets.first(options.budget_share, found_reads_per_s=options.found_reads_per_s),
+        )
+        shared = options.beside.http if isinstance(options.beside, HttpStore) else None
+        http = shared or connect(self.endpoint, options.connections, meanwhile=options.meanwhile)
+        return HttpStore(Transport(access, http), user_project=self.user_project)
+
+
 def open_store(
-    config: StoreConfig,
+    config: StoreFactory,
     tokens: TokenSource,
     *,
     connections: int,
     cancel: CancelToken | None = None,
-    budget_share: float = 1.0,
-    found_reads_per_s: float | None = None,
     policy: RetryPolicy = DEFAULT_POLICY,
-    beside: Store | None = None,
-    meanwhile: Callable[[], object] | None = None,
 ) -> Store:
-    """Open Cloud Storage.
-
-    Args:
-        config: where it is.
-        tokens: who asks; cached here unless they are cached already.
-        connections: connections kept alive; give it the most requests that will be in flight at once.
-        cancel: ends back-offs and waits. A clean-up after a cancel needs a store with another token, or none.
-        budget_share: this process's part (0-1] of the bucket's request rates, where several processes share a bucket.
-        found_reads_per_s: what the bucket was found to bear in all; None: nothing was refused so far.
-        policy: how requests are retried.
-        beside: another store for the same place, whose connections this one uses, too; whichever is closed first closes
-            them for both. `connections` is then the other's.
-        meanwhile: called after each request, before its answer is waited for: what there is to do in that time anyway.
-
-    The store belongs to the process that opened it: open it after a fork, not before.
-    """
-    if connections < 1 or not 0 < budget_share <= 1:
-        raise InvalidRequestError(
-            f"connections must be 1 or more and budget_share in (0, 1], got {connections} and {budget_share}."
-        )
-    access = Access(
-        tokens=tokens,
-        cancel=cancel or CancelToken(),
-        policy=policy,
-        budgets=Budgets.first(budget_share, found_reads_per_s=found_reads_per_s),
-    )
-    shared = beside.exchanger if isinstance(beside, HttpStore) else None
-    transport = Transport(config, access, shared or connect(config.endpoint, connections, meanwhile=meanwhile))
-    return HttpStore(transport, user_project=config.user_project)
+    """Open a store for a script, with up to `connections` requests in flight (`StoreOptions` has the rest)."""
+    return config.open(tokens, StoreOptions(connections=connections, cancel=cancel, policy=policy))
 
 
 class HttpStore:
@@ -98,12 +102,13 @@ class HttpStore:
     def __init__(self, transport: Transport, *, user_project: str | None) -> None:
         self._transport = transport
         self._user_project = user_project
-        self._pages = PageDecoder()
+        self._batch_requests = BatchRequests(transport, self.delete, user_project)
+        self._decoding = threading.Lock()
 
     @property
-    def exchanger(self) -> Exchanger:
+    def http(self) -> HttpConnections:
         """The connections that this store uses."""
-        return self._transport.exchanger
+        return self._transport.http
 
     def list_page(self, bucket: str, request: PageRequest) -> Page:
         """List one page."""
@@ -114,18 +119,18 @@ class HttpStore:
             resource=f"gs://{bucket}/{request.prefix}",
             repeatable=True,
         )
-        return self._transport.send(call, self._pages.decode)
+        return self._transport.send(call, lambda body: self._decode_page(body, request.page_token))
 
     def bucket_info(self, bucket: str) -> BucketInfo:
         """Read the bucket's settings."""
         call = Call(
             operation=operations.BUCKET_INFO,
             method="GET",
-            target=bucket_path(bucket) + self._query(("projection", "noAcl"), ("fields", resources.BUCKET_FIELDS)),
+            target=bucket_path(bucket) + self._query(("projection", "noAcl"), ("fields", objects.BUCKET_FIELDS)),
             resource=f"gs://{bucket}",
             repeatable=True,
         )
-        return self._transport.send(call, resources.decode_bucket)
+        return self._transport.send(call, objects.bucket_decoder(bucket))
 
     def test_permissions(self, bucket: str, permissions: Sequence[str]) -> frozenset[str]:
         """Return those of `permissions` that the caller holds."""
@@ -137,12 +142,12 @@ class HttpStore:
             resource=f"gs://{bucket}",
             repeatable=True,
         )
-        return self._transport.send(call, resources.decode_permissions)
+        return self._transport.send(call, objects.decode_permissions)
 
     def stat(self, bucket: str, name: str, generation: int | None = None) -> StoredObject:
         """Read one object's metadata."""
         asked = self._query(
-            ("generation", generation), ("projection", "noAcl"), ("fields", resources.STORED_OBJECT_FIELDS)
+            ("generation", generation), ("projection", "noAcl"), ("fields", objects.STORED_OBJECT_FIELDS)
         )
         call = Call(
             operation=operations.STAT,
@@ -151,7 +156,7 @@ class HttpStore:
             resource=object_uri(bucket, name, generation),
             repeatable=True,
         )
-        return self._transport.send(call, resources.decode_object)
+        return self._transport.send(call, objects.object_decoder(name))
 
     @contextmanager
     def read(self, bucket: str, version: ObjectVersion, *, start: int = 0, end: int | None = None) -> Iterator[Body]:
@@ -172,12 +177,17 @@ class HttpStore:
             + self._query(("alt", "media"), ("generation", version.generation)),
             resource=object_uri(bucket, version.name, version.generation),
             repeatable=True,
-            headers=_read_headers(start, end),
+            headers=read_headers(start, end),
         )
-        answer = self._transport.open(call)
+        answer = self._transport.open(call, lambda headers: check_source(headers, version.generation))
         try:
-            _check_range(call, answer.status, answer.headers.get("content-range"), start)
-            yield HttpBody(answer, call, crc32c=crc32c_from_header(answer.headers.get("x-goog-hash")))
+            check_range(call, answer.status, answer.headers.get("content-range"), start)
+            yield HttpBody(
+                answer,
+                call,
+                crc32c=crc32c_from_header(answer.headers.get("x-goog-hash")),
+                patience_s=self._transport.policy.body_s,
+            )
         finally:
             answer.close()
 
@@ -215,14 +225,14 @@ class HttpStore:
             operation=operations.COMPOSE,
             method="POST",
             target=f"{object_path(bucket, name)}/compose"
-            + self._query(("ifGenerationMatch", 0), ("fields", resources.STORED_OBJECT_FIELDS)),
+            + self._query(("ifGenerationMatch", 0), ("fields", objects.STORED_OBJECT_FIELDS)),
             resource=object_uri(bucket, name),
             repeatable=True,  # ifGenerationMatch=0: a second execution is answered with 412
             headers=_JSON,
             body=(msgspec.json.encode({"sourceObjects": components, "destination": destination}),),
         )
         try:
-            return self._transport.send(call, resources.decode_object)
+            return self._transport.send(call, objects.object_decoder(name))
         except PreconditionFailedError as error:
             # 1. An earlier attempt was carried out and its answer lost. 2. This one finds the object in place.
             # The metadata, which names the run, tells our own object from somebody else's.
@@ -257,7 +267,7 @@ class HttpStore:
             + self._query(
                 ("uploadType", "multipart"),
                 ("ifGenerationMatch", if_generation_match),
-                ("fields", resources.STORED_OBJECT_FIELDS),
+                ("fields", objects.STORED_OBJECT_FIELDS),
             ),
             resource=object_uri(bucket, name),
             repeatable=if_generation_match is not None,
@@ -268,12 +278,36 @@ class HttpStore:
             body=(head, data, tail),
         )
         try:
-            return self._transport.send(call, resources.decode_object)
+            return self._transport.send(call, objects.object_decoder(name))
         except PreconditionFailedError as error:
             made = self._made_before(bucket, name, error)  # the same story as in compose
             if made is not None and (made.row.crc32c, made.row.size) == (crc32c, len(data)):
                 return made
             raise
+
+    def begin_upload(
+        self,
+        bucket: str,
+        name: str,
+        *,
+        content_type: str,
+        metadata: Mapping[str, str],
+        if_generation_match: int,
+    ) -> ObjectUpload:
+        """Begin to create or replace one object from a stream: a resumable upload."""
+        return ResumableUpload(
+            self._transport,
+            bucket,
+            name,
+            content_type=content_type,
+            metadata=metadata,
+            query=self._query(
+                ("uploadType", "resumable"),
+                ("ifGenerationMatch", if_generation_match),
+                ("fields", objects.STORED_OBJECT_FIELDS),
+            ),
+            stat=self.stat,
+        )
 
     def delete(self, bucket: str, version: ObjectVersion) -> None:
         """Delete one generation."""
@@ -285,28 +319,44 @@ class HttpStore:
             repeatable=True,  # one generation can be deleted once; a second time it is gone already
         )
         try:
-            self._transport.send(call, lambda _body: None)
+            self._transport.send(call, objects.check_deleted)
         except ObjectNotFoundError:
             return
 
     def delete_many(self, bucket: str, versions: Sequence[ObjectVersion]) -> list[DeleteFailure]:
-        """Delete many generations, a batch after the other.
-
-        A batch that fails as a whole ends it: what was not deleted until then is returned with that reason.
-        """
-        return delete_in_batches(self._transport, bucket, versions, user_project=self._user_project)
+        """Delete many generations, a batch after the other; one by one where batches are refused."""
+        return self._batch_requests.delete(bucket, versions)
 
     def counts(self) -> RequestCounts:
         """Return the requests sent so far."""
         return self._transport.counts()
 
-    def found_reads_per_s(self) -> float | None:
-        """Return the rate of reads that the bucket was found to bear from here; None while nothing was refused."""
-        return self._transport.found_reads_per_s()
+    def waited_s(self) -> float:
+        """See the protocol."""
+        return self._transport.waited_s()
+
+    def pace(self, kind: Literal["read", "write"]) -> Pace:
+        """See the protocol."""
+        return self._transport.pace(kind)
 
     def close(self) -> None:
         """Close all connections."""
         self._transport.close()
+
+    def _decode_page(self, body: bytes, page_token: str | None) -> Page:
+        """Decode one page at a time. Raises ValueError for what cannot be the answer to a request with this token.
+
+        Decoding needs the interpreter's lock from beginning to end. Threads that decode at the same time only take it
+        from each other every few milliseconds, which costs a fifth of the CPU time with 32 of them, and each holds a
+        page half decoded.
+        """
+        # Not above: a listing imports Arrow while its first page is on its way.
+        from airflow_dataflux.core.gcs.pages import check_page, decode_page
+
+        with self._decoding:
+            page = decode_page(body)
+        check_page(page, page_token)
+        return page
 
     def _query(self, *parameters: tuple[str, str | int | None]) -> str:
         return query((*parameters, ("prettyPrint", "false"), ("userProject", self._user_project)))
@@ -319,29 +369,3 @@ class HttpStore:
             return self.stat(bucket, name)
         except ObjectNotFoundError:
             return None
-
-
-_AS_STORED = {"Accept-Encoding": "gzip"}
-"""Without it Cloud Storage decompresses what is stored as gzip, and then neither length nor hash nor ranges fit
-(https://cloud.google.com/storage/docs/transcoding)."""
-
-
-def _read_headers(start: int, end: int | None) -> dict[str, str]:
-    if start == 0 and end is None:
-        return _AS_STORED
-    return {**_AS_STORED, "Range": f"bytes={start}-{'' if end is None else end - 1}"}
-
-
-def _check_range(call: Call, status: int, content_range: str | None, start: int) -> None:
-    """Make sure that the bytes are those that were asked for."""
-    if "Range" not in call.headers:
-        return
-    if status != 206 or not (content_range or "").startswith(f"bytes {start}-"):
-        raise StoreError(
-            f"Asked for {call.headers['Range']} of {call.resource}, got status {status} with Content-Range "
-            f"{content_range!r}: something between here and Cloud Storage ignores ranges.",
-            operation=call.operation.name,
-            resource=call.resource,
-            status=status,
-            reason="range ignored",
-        )

@@ -1,12 +1,17 @@
 """Objects and buckets as the JSON API describes them, turned into this project's words.
 
 Source: https://cloud.google.com/storage/docs/json_api/v1/objects#resource and .../v1/buckets#resource. 64-bit numbers
-come as strings. Properties that are not set are absent.
+come as strings. Properties that are not set are absent, and with some servers those that are zero, too.
+
+Each answer must be of its `kind` and about what was asked for: other JSON with status 200 (a proxy's, a maintenance
+page's) is no answer.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
+from typing import Literal
 
 import msgspec
 
@@ -17,24 +22,28 @@ from airflow_dataflux.core.model import Row
 OBJECT_FIELDS = "name,size,generation,crc32c,storageClass,updated,contentType,contentEncoding"
 """The properties that make a row."""
 
-STORED_OBJECT_FIELDS = OBJECT_FIELDS + ",metadata"
+STORED_OBJECT_FIELDS = f"kind,{OBJECT_FIELDS},metadata,eventBasedHold,temporaryHold,retentionExpirationTime"
 
 BUCKET_FIELDS = (
-    "name,location,locationType,storageClass,versioning,softDeletePolicy,retentionPolicy,defaultEventBasedHold,"
+    "kind,name,location,locationType,storageClass,versioning,softDeletePolicy,retentionPolicy,defaultEventBasedHold,"
     "autoclass,billing,hierarchicalNamespace"
 )
 
 
 class _Object(msgspec.Struct, rename="camel"):
+    kind: Literal["storage#object"]
     name: str
-    size: int
     generation: int
     updated: datetime
+    size: int = 0
     crc32c: str | None = None
     storage_class: str = "STANDARD"
     content_type: str | None = None
     content_encoding: str | None = None
     metadata: dict[str, str] = {}
+    event_based_hold: bool = False
+    temporary_hold: bool = False
+    retention_expiration_time: datetime | None = None
 
 
 class _Switch(msgspec.Struct):
@@ -43,6 +52,7 @@ class _Switch(msgspec.Struct):
 
 class _SoftDelete(msgspec.Struct, rename="camel"):
     retention_duration_seconds: int = 0
+    hard_delete_pause: _Switch = msgspec.field(default_factory=_Switch)
 
 
 class _Retention(msgspec.Struct, rename="camel"):
@@ -54,6 +64,7 @@ class _Billing(msgspec.Struct, rename="camel"):
 
 
 class _Bucket(msgspec.Struct, rename="camel"):
+    kind: Literal["storage#bucket"]
     name: str
     location: str = "US"
     location_type: str = "multi-region"
@@ -68,6 +79,7 @@ class _Bucket(msgspec.Struct, rename="camel"):
 
 
 class _Permissions(msgspec.Struct):
+    kind: Literal["storage#testIamPermissionsResponse"]
     permissions: list[str] = []
 
 
@@ -77,9 +89,15 @@ _BUCKET = msgspec.json.Decoder(_Bucket, strict=False)
 _PERMISSIONS = msgspec.json.Decoder(_Permissions)
 
 
-def decode_object(body: bytes) -> StoredObject:
-    """Read one object's metadata. Raises ValueError if it is none."""
+def object_decoder(name: str) -> Callable[[bytes], StoredObject]:
+    """Return what reads the metadata of the object `name`. It raises ValueError for anything else."""
+    return lambda body: _decode_object(body, name)
+
+
+def _decode_object(body: bytes, name: str) -> StoredObject:
     item = _OBJECT.decode(body)
+    if item.name != name:
+        raise ValueError(f"it is about the object {item.name!r}")
     row = Row(
         name=item.name,
         size=item.size,
@@ -90,12 +108,23 @@ def decode_object(body: bytes) -> StoredObject:
         content_type=item.content_type,
         content_encoding=item.content_encoding,
     )
-    return StoredObject(row=row, metadata=item.metadata)
+    return StoredObject(
+        row=row,
+        metadata=item.metadata,
+        held=item.event_based_hold or item.temporary_hold,
+        retained_until=item.retention_expiration_time,
+    )
 
 
-def decode_bucket(body: bytes) -> BucketInfo:
-    """Read a bucket's settings. Raises ValueError if they are none."""
+def bucket_decoder(bucket: str) -> Callable[[bytes], BucketInfo]:
+    """Return what reads the settings of the bucket `bucket`. It raises ValueError for anything else."""
+    return lambda body: _decode_bucket(body, bucket)
+
+
+def _decode_bucket(body: bytes, bucket: str) -> BucketInfo:
     item = _BUCKET.decode(body)
+    if item.name != bucket:
+        raise ValueError(f"it is about the bucket {item.name!r}")
     return BucketInfo(
         name=item.name,
         location=item.location,
@@ -103,6 +132,7 @@ def decode_bucket(body: bytes) -> BucketInfo:
         storage_class=item.storage_class,
         versioning=item.versioning.enabled,
         soft_delete_s=item.soft_delete_policy.retention_duration_seconds,
+        hard_delete_paused=item.soft_delete_policy.hard_delete_pause.enabled,
         retention_s=item.retention_policy.retention_period,
         default_event_based_hold=item.default_event_based_hold,
         autoclass=item.autoclass.enabled,
@@ -112,5 +142,11 @@ def decode_bucket(body: bytes) -> BucketInfo:
 
 
 def decode_permissions(body: bytes) -> frozenset[str]:
-    """Read the answer of testPermissions."""
+    """Read the answer of testPermissions. Raises ValueError for anything else."""
     return frozenset(_PERMISSIONS.decode(body).permissions)
+
+
+def check_deleted(body: bytes) -> None:
+    """Make sure that an answer of success to a deletion is empty. Raises ValueError: somebody else answered."""
+    if body.strip() not in (b"", b"{}"):
+        raise ValueError(f"a deletion is answered with nothing, and this began with {bytes(body[:60])!r}")

@@ -23,6 +23,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from airflow_dataflux.core.gcs.operations import BudgetName
+from airflow_dataflux.core.gcs.store import Pace
 from airflow_dataflux.core.runtime.cancel import CancelToken
 
 FIRST_READS_PER_S = 5000.0
@@ -98,10 +99,14 @@ class RequestBudget:
         with self._lock:
             return self._rate(self._clock())
 
-    def found_rate(self) -> float | None:
-        """Return the rate that was found to be accepted; None while nothing was refused."""
+    def pace(self) -> Pace:
+        """Return the rate that was found to be accepted and the one that is kept, if any, and how long the queue is."""
         with self._lock:
-            return None if self._reduced_at is None else self._accepted_rate
+            now = self._clock()
+            turn_s = max(0.0, self._next_at - now)
+            if self._reduced_at is None:
+                return Pace(turn_s=turn_s)
+            return Pace(found_per_s=self._accepted_rate, kept_per_s=self._rate(now), turn_s=turn_s)
 
     def acquire(self, count: int, cancel: CancelToken) -> float:
         """Wait until `count` requests may begin; return the time, which `throttled` wants to know.
