@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_dataflux.lazynames import on_first_use
+from airflow_dataflux.lazy_exports import on_first_use
 
 if TYPE_CHECKING:
     from airflow_dataflux.core.listing.lister import list_objects as list_objects

@@ -1,38 +1,53 @@
-"""Filters that the server does not apply, one vectorised pass a filter, with what each dropped counted.
+"""What a listing leaves out of its pages, with what each filter dropped counted.
 
-A row that several filters would drop counts for the first of them, in the order of `Filters`' attributes, so that
-kept and dropped rows add up to the rows listed.
+What is this product's own is left out first: files of manifests, and temporary composites of stagings, told apart here.
+Then what the filters of the request drop that the server does not apply: their masks are in `row_masks.py`. A row
+that several filters would drop counts for the first of them, in the order of `Filters`' attributes, so that kept and
+dropped rows add up to the rows listed.
 """
 
 from __future__ import annotations
 
+import logging
+import re
 from collections import Counter
-from collections.abc import Callable
-from datetime import datetime, timedelta
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
+from pyarrow._compute import MatchSubstringOptions
 
-from airflow_dataflux.core.arrowcompute import compute, ends_with, is_in
-from airflow_dataflux.core.arrowvalues import column, number
-from airflow_dataflux.core.config import Filters
-from airflow_dataflux.core.model import EPOCH
-from airflow_dataflux.core.rowschema import ROW_SCHEMA
+from airflow_dataflux.core.arrow import (
+    compute,
+    ends_with,
+    from_buffers,
+    indices,
+    last_bytes,
+)
+from airflow_dataflux.core.config import Filters, ListRequest
+from airflow_dataflux.core.errors import ObjectNotFoundError, PermissionDeniedError
+from airflow_dataflux.core.gcs.store import Store
+from airflow_dataflux.core.manifest.location import INDEX_NAME, manifest_location
+from airflow_dataflux.core.ownobjects import MANIFEST_MARK, is_marked_composite, parse_composite_name
+from airflow_dataflux.core.report.report_info import REPORTS, is_report_name
+from airflow_dataflux.core.row_masks import Mask, masks_of
 
-_ZERO = number(0, pa.int64())
+_logger = logging.getLogger(__name__)
 
-_Mask = Callable[[pa.RecordBatch], pa.Array]
+_LOOKS_IN_FLIGHT = 8
+"""Metadata requests in flight for the composites of one page, which are rare."""
 
 
 class RowFilter:
-    """The client's part of `filters`. Not thread-safe: one for each range.
+    """The client's part of the filters. Not thread-safe: one for each range.
 
     Attributes:
-        dropped: rows dropped so far, by the name of the filter.
+        dropped: rows dropped so far, by the name of the filter, "manifests" and "composites" for what is our own.
     """
 
-    def __init__(self, filters: Filters) -> None:
+    def __init__(self, filters: Filters, own: OwnObjects | None = None) -> None:
         self.dropped: Counter[str] = Counter()
-        self._masks = _masks(filters)
+        self._masks = [*(own.masks() if own else ()), *masks_of(filters)]
 
     def apply(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         """Return the rows that pass all filters."""
@@ -40,6 +55,8 @@ class RowFilter:
             if rows.num_rows == 0:
                 return rows
             kept = mask(rows)
+            if kept is None:
+                continue
             dropped = len(kept) - kept.true_count
             if dropped:
                 self.dropped[name] += dropped
@@ -47,32 +64,95 @@ class RowFilter:
         return rows
 
 
-def _masks(filters: Filters) -> list[tuple[str, _Mask]]:
-    masks: list[tuple[str, _Mask]] = []
-    if filters.storage_classes is not None:
-        classes = column(sorted(filters.storage_classes), pa.string())
-        masks.append(("storage_classes", lambda rows: is_in(rows.column("storage_class"), classes)))
-    for name, of, bound, comparison in (
-        ("updated_after", "updated", filters.updated_after, "greater_equal"),
-        ("updated_before", "updated", filters.updated_before, "less"),
-        ("min_bytes", "size", filters.min_bytes, "greater_equal"),
-        ("max_bytes", "size", filters.max_bytes, "less_equal"),
-    ):
-        if bound is not None:
-            masks.append((name, _comparison(of, bound, comparison)))
-    if not filters.include_placeholders:
-        masks.append(("include_placeholders", _not_placeholder))
-    return masks
+class OwnObjects:
+    """Tells this product's own objects in a bucket from data. Thread-safe, as the store is.
+
+    A page without any costs some vectorised calls and no request. A row whose name is a composite's costs one metadata
+    request (class B), because a name alone proves nothing.
+    """
+
+    def __init__(self, request: ListRequest, store: Store) -> None:
+        self._bucket = request.bucket
+        self._store = store
+        place = None if request.manifest_uri is None else manifest_location(request.manifest_uri)
+        own = place is not None and place.scheme == "gs" and place.bucket == request.bucket
+        self._manifest_prefix = f"{place.path}/" if place is not None and own else None
+
+    def masks(self) -> list[tuple[str, Mask]]:
+        """Return the name and the mask of each kind of object that is left out."""
+        return [("manifests", self._no_manifest_file), ("composites", self._no_composite)]
+
+    def _no_manifest_file(self, rows: pa.RecordBatch) -> pa.Array | None:
+        """Keep all but files of manifests: by their content type, and by name in the place of this very manifest."""
+        types = rows.column("content_type")
+        own = [] if types.null_count == len(types) else _rows(ends_with(types, MANIFEST_MARK))
+        if self._manifest_prefix is not None:
+            own += self._in_manifest(rows.column("name"), self._manifest_prefix)
+        return _all_but(own, rows.num_rows)
+
+    def _in_manifest(self, names: pa.StringArray, prefix: str) -> list[int]:
+        # Names are sorted, so most pages are entirely before or behind the manifest.
+        if names[-1].as_py() < prefix or names[0].as_py() > f"{prefix}{_LAST_CHARACTER}":
+            return []
+        return [row for row, name in enumerate(names.to_pylist()) if name.startswith(prefix) and _is_file(name, prefix)]
+
+    def _no_composite(self, rows: pa.RecordBatch) -> pa.Array | None:
+        """Keep all but composites of stagings, whatever their prefix."""
+        names = rows.column("name")
+        # They end in `-<round>`, and rounds have few digits. Most names are told apart by their last bytes alone.
+        ends = last_bytes(names, _ROUND_DIGITS + 1)
+        likely = _rows(compute("match_substring", ends, options=_DASH))
+        named = [
+            (row, name, parsed.attempt)
+            for row in likely
+            if (parsed := parse_composite_name(name := names[row].as_py())) is not None
+        ]
+        if not named:
+            return None
+        generations = rows.column("generation")
+        with ThreadPoolExecutor(_LOOKS_IN_FLIGHT, thread_name_prefix="dataflux-look") as pool:
+            ours = list(pool.map(lambda each: self._is_ours(each[1], generations[each[0]].as_py(), each[2]), named))
+        return _all_but([row for (row, _, _), own in zip(named, ours, strict=True) if own], rows.num_rows)
+
+    def _is_ours(self, name: str, generation: int, attempt: str) -> bool:
+        try:
+            return is_marked_composite(self._store.stat(self._bucket, name, generation).metadata, attempt)
+        except ObjectNotFoundError:
+            return True  # deleted since the page was read, as composites are: it is no part of what is there now
+        except PermissionDeniedError:
+            _logger.warning(
+                "gs://%s/%s is named like a temporary object of a staging. The caller may not read its metadata, so "
+                "it is listed as data.",
+                self._bucket,
+                name,
+            )
+            return False
 
 
-def _comparison(name: str, bound: int | datetime, comparison: str) -> _Mask:
-    value = bound if isinstance(bound, int) else (bound - EPOCH) // timedelta(microseconds=1)
-    scalar = number(value, ROW_SCHEMA.field(name).type)
-    return lambda rows: compute(comparison, rows.column(name), scalar)
+_PART = re.compile(r"part-(?:join-)?(?:[0-9a-f]{8}|[0-9a-f]{12})-\d+-\d{5}\.parquet")
+"""Names of parts. Others write `part-00000-….parquet`, too, and that is data."""
+_LAST_CHARACTER = "\U0010ffff"
+_ROUND_DIGITS = 3
+_DASH = MatchSubstringOptions("-")
 
 
-def _not_placeholder(rows: pa.RecordBatch) -> pa.Array:
-    full = compute("not_equal", rows.column("size"), _ZERO)
-    if not full.false_count:
-        return full
-    return compute("or", full, compute("invert", ends_with(rows.column("name"), "/")))
+def _is_file(name: str, prefix: str) -> bool:
+    """Return whether a name is that of a manifest's file in its directory: a user's object beside them is data."""
+    rest = name[len(prefix) :]
+    directory, _, name = rest.rpartition("/")
+    if directory == REPORTS:
+        return is_report_name(name)
+    return rest == INDEX_NAME or _PART.fullmatch(rest) is not None
+
+
+def _rows(flags: pa.Array) -> list[int]:
+    return indices(flags) if flags.true_count else []
+
+
+def _all_but(rows: Iterable[int], count: int) -> pa.Array | None:
+    """Return a mask of `count` rows in which the given ones are false; None if there are none of those."""
+    left_out = sum(1 << row for row in set(rows))
+    if not left_out:
+        return None
+    bits = (1 << count) - 1 - left_out
+    return from_buffers(pa.bool_(), count, bits.to_bytes(count // 8 + 1, "little"))

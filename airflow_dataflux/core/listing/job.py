@@ -14,34 +14,42 @@ import time
 from collections import Counter
 from operator import itemgetter
 
+from airflow_dataflux.core.config import DEFAULT_STREAMS
 from airflow_dataflux.core.errors import EngineError
 from airflow_dataflux.core.gcs.store import RequestCounts
 from airflow_dataflux.core.listing.messages import (
+    Figures,
     Finish,
+    FinishedRange,
+    ListingPlan,
     Order,
+    Outcome,
     PageListed,
+    ProcessFigures,
     RangeEnded,
+    Remainder,
     Setup,
     StreamFailed,
     WorkerFigures,
     WorkerJoined,
     WorkerLost,
 )
-from airflow_dataflux.core.listing.plan import Figures, FinishedRange, ListingPlan, Outcome, ProcessFigures
-from airflow_dataflux.core.listing.progressline import progress_line
-from airflow_dataflux.core.listing.recording import Recorder
+from airflow_dataflux.core.listing.recorder import Recorder
 from airflow_dataflux.core.listing.scheduler import Scheduler
+from airflow_dataflux.core.listing.stats import progress_line
 from airflow_dataflux.core.manifest.inlining import check_inline_bytes
 from airflow_dataflux.core.namerange import NameRange
-from airflow_dataflux.core.runtime.jobs import JobContext
 from airflow_dataflux.core.runtime.progress import Pulse
 from airflow_dataflux.core.runtime.usage import process_usage
-from airflow_dataflux.core.runtime.workers import WorkerEnded, WorkerMessage
+from airflow_dataflux.core.runtime.workers import JobContext, WorkerEnded, WorkerMessage
 
 logger = logging.getLogger(__name__)
 
 _MOST_REPLACEMENTS = 8
 """Dead workers that one job replaces: a few killed ones are bad luck, more are a machine without memory."""
+
+_PAGES_TIMED = 256
+"""Pages whose times are kept."""
 
 PROGRESS_EVERY_S = 3.0
 
@@ -58,16 +66,17 @@ class _Owner:
         self._plan = plan
         self._scheduler = Scheduler(
             plan.prefixes,
-            waiting=plan.waiting,
-            examples=plan.examples,
-            voids=plan.voids,
-            first_range_id=plan.first_range_id,
+            waiting=plan.remainder.waiting,
+            examples=plan.remainder.examples,
+            empty_ranges=plan.remainder.empty_ranges,
+            first_range_id=plan.remainder.next_range_id,
         )
         self._finished: list[FinishedRange] = []
         self._used: list[tuple[int, WorkerFigures]] = []  # of workers that are gone
         self._using: dict[int, WorkerFigures] = {}
         self._dropped: Counter[str] = Counter()
         self._inline_bytes = 0
+        self._page_seconds: list[float] = []
         self._replaced = 0
         self._halted = False
         self._started_at = time.monotonic()
@@ -89,11 +98,14 @@ class _Owner:
         self._finish_workers()
         return Outcome(
             finished=tuple(self._finished),
-            leftover=self._scheduler.leftover(self._plan.request.streams),
-            examples=self._scheduler.knowledge.examples,
-            voids=self._scheduler.knowledge.voids,
-            found_reads_per_s=self._found_reads_per_s(),
-            next_range_id=self._scheduler.next_range_id,
+            remainder=Remainder(
+                waiting=self._scheduler.leftover(self._plan.request.streams or DEFAULT_STREAMS),
+                examples=self._scheduler.known.examples,
+                empty_ranges=self._scheduler.known.empty_ranges,
+                found_reads_per_s=self._found_reads_per_s(),
+                page_s=self._page_s(),
+                next_range_id=self._scheduler.next_range_id,
+            ),
             figures=self._figures(),
             record=self._recorder.finish() if self._recorder else None,
         )
@@ -109,7 +121,7 @@ class _Owner:
             parts_uri=plan.parts_uri,
             run_id=plan.run_id,
             streams=streams,
-            found_reads_per_s=plan.found_reads_per_s,
+            found_reads_per_s=plan.remainder.found_reads_per_s,
             page_rows=plan.page_rows,
         )
         self._group.send(worker, setup)
@@ -135,6 +147,8 @@ class _Owner:
             case StreamFailed(_, error):
                 raise error
             case PageListed():
+                if len(self._page_seconds) < _PAGES_TIMED:
+                    self._page_seconds.append(message.seconds)
                 self._check_inline(message)
             case RangeEnded():
                 self._dropped.update(message.dropped)
@@ -170,7 +184,7 @@ class _Owner:
     def _check_inline(self, page: PageListed) -> None:
         self._inline_bytes += page.kept_bytes
         if self._plan.request.manifest_uri is None:
-            check_inline_bytes(self._plan.inline_bytes + self._inline_bytes)
+            check_inline_bytes(self._plan.before.inline_bytes + self._inline_bytes)
 
     def _hand_over_if_large(self) -> None:
         when, listed = self._plan.hand_over, self._scheduler.totals.pages
@@ -201,6 +215,10 @@ class _Owner:
         # Workers share the rate evenly; one to which nothing was refused does not know its part.
         return self._group.count * sum(found) / len(found) if found else None
 
+    def _page_s(self) -> float | None:
+        """Return the lower quartile of the pages' times: slower ones waited for a processor, too."""
+        return sorted(self._page_seconds)[len(self._page_seconds) // 4] if self._page_seconds else None
+
     def _figures(self) -> Figures:
         totals = self._scheduler.totals
         workers = [*(used for _, used in self._used), *self._using.values()]
@@ -228,7 +246,8 @@ class _Owner:
             progress_line(
                 self._scheduler,
                 self._figures(),
-                listed_before=self._plan.listed,
+                before=self._plan.before,
+                before_s=self._plan.before_s,
                 elapsed_s=time.monotonic() - self._started_at,
             )
         )

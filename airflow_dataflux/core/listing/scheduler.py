@@ -20,8 +20,8 @@ The protocol, once:
 Stealing is an optimisation: with every steal refused the listing is as complete, and slower.
 
 Invariants (`check`, run after every event in tests): finished, live and waiting ranges tile the request; no two
-overlap; no worker has more to do than streams. Where to split is the business of `Knowledge`; whether the listing is
-complete is proven by the `Ledger`.
+overlap; no worker has more to do than streams. Where to split follows from what is known of the names (`KnownNames`,
+`splitting`, `probing`); whether the listing is complete is proven by the `Ledger`.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from airflow_dataflux.core.listing.knowledge import Knowledge
+from airflow_dataflux.core.listing.known_names import KnownNames
 from airflow_dataflux.core.listing.ledger import Ledger
-from airflow_dataflux.core.listing.liverange import LiveRange, Steal
+from airflow_dataflux.core.listing.live_range import LiveRange, Steal
 from airflow_dataflux.core.listing.messages import (
     Event,
     Halt,
@@ -48,11 +48,19 @@ from airflow_dataflux.core.listing.messages import (
     WorkerJoined,
     WorkerLost,
 )
-from airflow_dataflux.core.listing.shares import shares
-from airflow_dataflux.core.namerange import NameRange, after, prefix_range
+from airflow_dataflux.core.listing.probing import Question, directory_questions
+from airflow_dataflux.core.listing.splitting import SMALLEST_PIECE_PAGES, pieces_of
+from airflow_dataflux.core.namerange import NameRange, after, directory_of, prefix_range
 
 BLIND_PIECES = 4
 """Pieces of a range of unknown size: often half of them turn out to be empty, each for a request."""
+
+ASK_FROM_PAGES = 1.0
+"""Pages in a directory from which it is worth a request to learn what else it holds, where other points are known."""
+
+COUNT_PASSED_UP_TO_PAGES = 2.0
+"""A question begins where the listing entered a directory, if that is at most so many pages ago: one answer names 1,000
+directories, so what was passed hardly fills it."""
 
 EARLY_PIECES = 12
 """Pieces of a range of which one page is known."""
@@ -61,9 +69,11 @@ MOST_PIECES = 16
 """Pieces of one steal. What one page says of a large range is a guess: the first pages of the pieces show where the
 objects are, and the right ones are divided further."""
 
-FREE_WASTE = 128
+FREE_WASTE = 192
 WASTE_PER_PAGE = 1 / 16
-"""Requests that may be wasted (probes, empty ranges): so many, plus this part of the pages. The bar is 10 % in all."""
+WASTE_PER_IDLE_PAGE = 1
+"""Requests that may be wasted (probes, empty ranges): so many, plus this part of the pages, and one more for each page
+that comes while most streams have nothing to do. 1,000,000 sensor files took one stream's time without that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +84,7 @@ class Waiting:
     prefix: str
     fresh: bool
     pages: float = 0.0  # expected, 0 if nobody can tell
+    before: tuple[str, ...] = ()  # names that were listed up to it, evenly spaced
 
 
 @dataclass(slots=True, kw_only=True)
@@ -101,7 +112,7 @@ class Scheduler:
     Args:
         prefixes: the distinct prefixes that are listed.
         waiting: the ranges to list; None: everything below the prefixes.
-        examples, voids: names, and empty ranges, known beforehand.
+        examples, empty_ranges: names, and empty ranges, known beforehand.
         first_range_id: the first id that is given; ids of one listing are never given twice.
     """
 
@@ -111,7 +122,7 @@ class Scheduler:
         *,
         waiting: Iterable[NameRange] | None = None,
         examples: Iterable[str] = (),
-        voids: Iterable[NameRange] = (),
+        empty_ranges: Iterable[NameRange] = (),
         first_range_id: int = 1,
     ) -> None:
         roots = [prefix_range(prefix) for prefix in prefixes]
@@ -119,22 +130,27 @@ class Scheduler:
         ranges = roots if waiting is None else [names for names in waiting if not names.is_empty]
         self._asked = tuple(sorted(ranges, key=lambda names: names.start))
         self.ledger = Ledger(self._asked)
-        self.knowledge = Knowledge()
+        self.known = KnownNames()
         for name in examples:
-            self.knowledge.saw(name)
-        for void in voids:
-            self.knowledge.saw_nothing(void.start, void.end)
+            self.known.saw(name)
+        for empty in empty_ranges:
+            self.known.saw_nothing(empty.start, empty.end)
         self.totals = Totals()
-        self._waiting: deque[Waiting] = deque(
-            Waiting(names, self._prefix_of(names), fresh=len(ranges) <= len(roots)) for names in self._asked
-        )
+        self._waiting: deque[Waiting] = deque()
+        ended: str | None = ""
+        for names in self._asked:
+            prefix = self._prefix_of(names)
+            before = self.known.examples_in(max(ended or "", prefix), names.start)
+            self._waiting.append(Waiting(names, prefix, fresh=len(ranges) <= len(roots), before=before))
+            ended = names.end
         self._live: dict[int, LiveRange] = {}
         self._streams: dict[int, int] = {}  # worker -> streams
         self._busy: dict[int, int] = {}  # worker -> ranges and probes
-        self._probes: dict[int, tuple[int, int, NameRange]] = {}  # probe -> (worker, range, where)
-        self._probe_queue: deque[tuple[int, NameRange, str]] = deque()
+        self._probes: dict[int, tuple[int, int, Question]] = {}  # probe -> (worker, range, question)
+        self._questions: deque[tuple[int, Question]] = deque()  # that wait for a stream, and the range of each
         self._next_id = first_range_id
         self._halting = False
+        self._idle_pages = 0  # listed while most streams had nothing to do
         self._stories: dict[int, list[str]] = {}
 
     # -- what the owner asks
@@ -167,11 +183,11 @@ class Scheduler:
     def leftover(self, count: int = 1) -> tuple[NameRange, ...]:
         """After `halt`: return what nobody has listed, sorted, divided so that `count` streams have something to do."""
         sizes = {number: waiting.pages for number, waiting in enumerate(self._waiting)}
-        pieces = shares(sizes, dict.fromkeys(sizes, MOST_PIECES), count - len(sizes))
+        pieces = pieces_of(sizes, dict.fromkeys(sizes, MOST_PIECES), count - len(sizes))
         ranges: list[NameRange] = []
         for number, waiting in enumerate(self._waiting):
             names = waiting.names
-            ranges.extend(names.divided(self.knowledge.split(names.start, names.end, pieces[number] - 1)))
+            ranges.extend(names.divided(self.known.split(names.start, names.end, pieces[number] - 1)))
         return tuple(sorted(ranges, key=lambda names: names.start))
 
     def rest(self) -> list[tuple[NameRange, float]]:
@@ -184,7 +200,7 @@ class Scheduler:
             return None
         total = 0.0
         for live in self._live.values():
-            pages = live.remaining_pages(self.knowledge)
+            pages = live.remaining_pages(self.known)
             if math.isinf(pages):
                 return None
             total += pages
@@ -217,10 +233,8 @@ class Scheduler:
     def halt(self) -> list[Order]:
         """Let every range end after its page in flight; plan nothing new."""
         self._halting = True
-        while self._probe_queue:
-            live = self._live.get(self._probe_queue.popleft()[0])
-            if live is not None:
-                live.climb.ended(live.pages)
+        while self._questions:
+            self._question_over(*self._questions.popleft())
         return [Order(worker, Halt()) for worker in self._streams]
 
     def _page_listed(self, event: PageListed) -> None:
@@ -231,12 +245,14 @@ class Scheduler:
         live.page_listed(event)
         self.totals.pages += 1
         self.totals.listed += event.listed
+        if self._free() * 2 > sum(self._streams.values()):
+            self._idle_pages += 1
         if event.last is None or event.first is None:
             return
         for name in (event.first, *event.examples, event.last):
-            self.knowledge.saw(name)
+            self.known.saw(name)
         if first_names:
-            self.knowledge.saw_nothing(live.names.start, event.first)
+            self.known.saw_nothing(live.names.start, event.first)
 
     def _range_ended(self, event: RangeEnded) -> None:
         live = self._live.pop(event.range_id, None)
@@ -247,11 +263,11 @@ class Scheduler:
         names = NameRange(live.names.start, event.end)
         self.ledger.finish(names)
         if not names.is_empty:
-            self.knowledge.saw_nothing(live.names.start if live.position is None else after(live.position), event.end)
+            self.known.saw_nothing(live.names.start if live.position is None else after(live.position), event.end)
         if live.listed == 0:
             self.totals.empty_ranges += 1
         if event.end is not None and event.end != live.names.end:
-            pages = live.remaining_pages(self.knowledge)
+            pages = live.remaining_pages(self.known)
             self._wait(
                 NameRange(event.end, live.names.end),
                 live.prefix,
@@ -273,32 +289,43 @@ class Scheduler:
         victim, *pieces = live.names.divided(kept)
         live.names = victim
         live.estimate_anew()
-        live.fresh = live.fresh and steal.islands
+        live.fresh = False
         self.totals.steals += len(pieces)
         self._tell(
             live.range_id, f"steal {event.steal_id}: now ends at {event.point!r}, {len(pieces)} ranges given away"
         )
         for names in pieces:
-            self._wait(names, live.prefix, fresh=steal.islands)
+            self._wait(names, live.prefix, fresh=False)
 
     def _probed(self, event: Probed) -> None:
         probe = self._probes.pop(event.probe_id, None)
         if probe is None:
             return
-        worker, range_id, names = probe
+        worker, range_id, question = probe
         self._busy[worker] -= 1
-        if event.name is None:
-            self.knowledge.saw_nothing(names.start, names.end)
-        else:
-            self.knowledge.saw_nothing(names.start, event.name)
-            self.knowledge.saw(event.name)
+        names = question.names
+        name = event.found[0] if event.found else None
+        if question.parent is not None:
+            self.known.saw_directories(
+                question.parent, names, event.found, more=event.more, alone=event.only_directories
+            )
+        elif name is not None:
+            self.known.saw_nothing(names.start, name)
+            self.known.saw(name)
+        elif not event.more:
+            self.known.saw_nothing(names.start, names.end)
         live = self._live.get(range_id)
-        if live is not None:
-            live.climb.answered(names.start, event.name)
-            self._probe_over(live)
+        if live is not None and question.parent is None:
+            live.search.answered(names.start, name)
+        self._question_over(range_id, question)
 
-    def _probe_over(self, live: LiveRange) -> None:
-        if live.climb.ended(live.pages):
+    def _question_over(self, range_id: int, question: Question) -> None:
+        live = self._live.get(range_id)
+        if live is None:
+            return
+        if question.parent is not None:
+            live.questions -= 1
+        elif live.search.ended(live.pages):
             live.estimate_anew()
 
     def _worker_lost(self, event: WorkerLost) -> None:
@@ -310,11 +337,10 @@ class Scheduler:
             self.totals.listed -= live.listed
             self._tell(live.range_id, f"lost with worker {event.worker}")
             self._wait(live.names, live.prefix, fresh=live.fresh)
-        for probe_id, (worker, range_id, _) in list(self._probes.items()):
+        for probe_id, (worker, range_id, question) in list(self._probes.items()):
             if worker == event.worker:
                 del self._probes[probe_id]
-                if range_id in self._live:
-                    self._probe_over(self._live[range_id])
+                self._question_over(range_id, question)
 
     # -- decisions
 
@@ -325,80 +351,128 @@ class Scheduler:
         if self._waiting:
             return orders
         self._start_probes(orders)
-        idle = self._idle()
-        if idle <= 0 or not self._live:
-            return orders
-        budget = FREE_WASTE + self.totals.pages * WASTE_PER_PAGE - self.totals.wasted_requests - self._probes_pending()
-        if budget < 1:
-            return orders
-        victims = [
-            live
-            for live in self._live.values()
-            if not (live.steal or live.unsplittable or live.ending or live.climb.under_way)
-        ]
-        sizes = {live.range_id: live.remaining_pages(self.knowledge) for live in victims}
-        unknown = [live for live in victims if math.isinf(sizes[live.range_id])]
-        for live in unknown:
-            idle -= self._explore(live, idle, budget, orders)
-            if idle <= 0:
-                return orders
-        known = [live for live in victims if not math.isinf(sizes[live.range_id]) and live.can_be_asked]
-        most = {live.range_id: MOST_PIECES if live.pages > 1 else EARLY_PIECES for live in known}
-        pieces = shares(sizes, most, min(idle, max(1, int(2 * budget))))
-        for live in known:
-            if pieces.get(live.range_id, 1) > 1:
-                self._steal(live, pieces[live.range_id] - 1, orders)
-        self._start_probes(orders)
+        if self._idle() > 0:
+            self._divide(orders)
         return orders
 
-    def _explore(self, live: LiveRange, idle: int, budget: float, orders: list[Order]) -> int:
-        """Do something about a range of unknown size; return how many idle streams that took."""
-        allowed = max(1, min(idle, int(2 * budget)))
-        kinds = self.knowledge.islands(live.low, live.names.end)
-        if kinds:
-            return self._ask_to_shrink(live, kinds[:allowed], orders, islands=True)
-        live.estimate_anew(scale=False)  # whatever is done now changes what is known
-        bounds = live.climb.begin_round(self.knowledge, live.low, live.names.end, live.pages, max(1, int(budget)))
-        if bounds:
-            self._probe_queue.extend((live.range_id, names, live.prefix) for names in bounds)
+    def _divide(self, orders: list[Order]) -> None:
+        """Give idle streams something to do: ask where names lie, and ask ranges for a part of what they have left.
+
+        From the largest range to the smallest, until there is enough for all idle streams.
+        """
+        sizes = {live.range_id: live.remaining_pages(self.known) for live in self._live.values() if live.can_be_asked}
+        most: dict[int, int] = {}
+        wanted: float = self._idle()
+        for range_id in sorted(sizes, key=sizes.__getitem__, reverse=True):
+            live = self._live[range_id]
+            if wanted <= 0 or sizes[range_id] <= 0:
+                break
+            if self._ask_for_directories(live, orders):
+                wanted -= live.questions
+                continue
+            pieces = live.outlook(self.known).most_pieces
+            if pieces > 1:
+                most[range_id] = pieces
+            elif self._budget() >= 1 and (live.in_one_directory or live.fresh):
+                if math.isinf(sizes[range_id]):
+                    wanted -= self._explore(live, orders)
+                    continue
+                most[range_id] = MOST_PIECES if live.pages > 1 else EARLY_PIECES
+            else:
+                continue
+            wanted -= max(1.0, min(most[range_id] - 1, sizes[range_id] / SMALLEST_PIECE_PAGES - 1))
+        pieces_each = pieces_of(sizes, most, max(0, self._idle()))
+        for range_id, pieces in pieces_each.items():
+            live = self._live[range_id]
+            if pieces > 1:
+                outlook = live.outlook(self.known)
+                if outlook.most_pieces > 1:
+                    self._ask_to_shrink(live, outlook.points(pieces - 1, self.known), orders)
+                else:
+                    self._ask_to_shrink(live, self.known.split(live.low, live.names.end, pieces - 1), orders)
+
+    def _ask_for_directories(self, live: LiveRange, orders: list[Order]) -> bool:
+        """Ask which directories lie ahead, once a page, where that is not known; return whether there was anything."""
+        if live.pages <= live.asked_at or self._budget() < 1:
+            return False
+        live.asked_at = live.pages
+        can_wait = live.outlook(self.known).most_pieces > 1
+        innermost = self.known.level(directory_of(live.low))
+        unlisted = live.low.endswith("/") or (live.pages == 0 and innermost.too_many)
+        questions = [
+            self._with_passed(live, question)
+            for question in directory_questions(live.low, live.names.end, live.prefix, unlisted=unlisted)
+            if self._is_worth_asking(live, question, can_wait=can_wait)
+        ]
+        live.questions = len(questions)
+        self._questions.extend((live.range_id, question) for question in questions)
+        self._start_probes(orders)
+        return bool(questions)
+
+    def _is_worth_asking(self, live: LiveRange, question: Question, *, can_wait: bool) -> bool:
+        if question.parent is None or (can_wait and live.pages_since(question.parent) < ASK_FROM_PAGES):
+            return False
+        level, names = self.known.level(question.parent), question.names
+        return not level.unhelpful and level.known_until(names.start, names.end) == names.start
+
+    def _with_passed(self, live: LiveRange, question: Question) -> Question:
+        """Ask for what was passed of a directory, too, if that is little: the number of siblings tells their size."""
+        parent = question.parent
+        if parent is None or live.pages_since(parent) > COUNT_PASSED_UP_TO_PAGES:
+            return question
+        names = NameRange(max(parent, live.listed_from), question.names.end)
+        known = self.known.level(parent).known_until(names.start, names.end)
+        return question if known != names.start else Question(names, parent)
+
+    def _explore(self, live: LiveRange, orders: list[Order]) -> int:
+        """Do something about files side by side of which nobody knows how many; return how many streams that takes."""
+        live.estimate_anew(model=False)  # whatever is done now changes what is known
+        budget = max(1, int(self._budget()))
+        questions = live.search.begin_round(self.known, live.low, live.names.end, live.pages, budget)
+        if questions:
+            self._questions.extend((live.range_id, question) for question in questions)
             self._start_probes(orders)
-            return min(idle, len(bounds))
-        if live.pages == 0 and live.position is None and not live.fresh:
-            return 0
-        return self._steal(live, min(allowed, BLIND_PIECES - 1), orders)
+            return len(questions)
+        count = max(0, min(self._idle(), 2 * budget, BLIND_PIECES - 1))
+        self._ask_to_shrink(live, self.known.split(live.low, live.names.end, count), orders)
+        return count
 
-    def _steal(self, live: LiveRange, count: int, orders: list[Order]) -> int:
-        return self._ask_to_shrink(live, self.knowledge.split(live.low, live.names.end, count), orders)
-
-    def _ask_to_shrink(
-        self, live: LiveRange, points: Sequence[str], orders: list[Order], *, islands: bool = False
-    ) -> int:
-        """Ask the victim to shrink to one of `points`; return how many idle streams are promised to that."""
+    def _ask_to_shrink(self, live: LiveRange, points: Sequence[str], orders: list[Order]) -> None:
+        """Ask the victim to shrink to one of `points`; as many idle streams are promised to that."""
         if not points:
             live.unsplittable = True
-            return 0
-        live.steal = Steal(self._new_id(), tuple(points), islands)
+            return
+        live.steal = Steal(self._new_id(), tuple(points))
         self._tell(live.range_id, f"steal {live.steal.steal_id}: {len(points)} points from {points[0]!r} asked for")
         orders.append(Order(live.worker, Shrink(live.range_id, live.steal.steal_id, live.steal.points)))
-        return len(points)
 
     def _start_probes(self, orders: list[Order]) -> None:
-        while self._probe_queue and self._free() > 0:
-            range_id, names, prefix = self._probe_queue.popleft()
-            if range_id not in self._live:
+        while self._questions and self._free() > 0:
+            range_id, question = self._questions.popleft()
+            live = self._live.get(range_id)
+            if live is None:
                 continue
             worker = self._freest()
             probe_id = self._new_id()
-            self._probes[probe_id] = (worker, range_id, names)
+            self._probes[probe_id] = (worker, range_id, question)
             self._busy[worker] += 1
             self.totals.probes += 1
-            orders.append(Order(worker, Probe(probe_id, names, prefix)))
+            parent = question.parent
+            prefix = parent if parent is not None and parent.startswith(live.prefix) else live.prefix
+            orders.append(Order(worker, Probe(probe_id, question.names, prefix, directories=parent is not None)))
+
+    def _budget(self) -> float:
+        """How many requests may be wasted now."""
+        totals = self.totals
+        allowed = FREE_WASTE + totals.pages * WASTE_PER_PAGE + self._idle_pages * WASTE_PER_IDLE_PAGE
+        return allowed - totals.wasted_requests - len(self._questions)
 
     def _start(self, waiting: Waiting) -> Order:
         worker = self._freest()
         range_id = self._new_id()
         self._busy[worker] += 1
-        self._live[range_id] = LiveRange(range_id, worker, waiting.names, waiting.prefix, waiting.fresh)
+        live = LiveRange(range_id, worker, waiting.names, waiting.prefix, waiting.fresh, marks=list(waiting.before))
+        self._live[range_id] = live
         self.totals.ranges += 1
         self._tell(range_id, f"[{waiting.names.start!r}, {waiting.names.end!r}) given to worker {worker}")
         return Order(worker, ListRange(range_id, waiting.names, waiting.prefix))
@@ -416,10 +490,7 @@ class Scheduler:
     def _idle(self) -> int:
         """How many streams have nothing to do and are promised to nobody."""
         promised = sum(len(live.steal.points) for live in self._live.values() if live.steal is not None)
-        return self._free() - promised - len(self._probe_queue)
-
-    def _probes_pending(self) -> int:
-        return len(self._probe_queue)
+        return self._free() - promised - len(self._questions)
 
     def _freest(self) -> int:
         return max(self._streams, key=lambda worker: self._streams[worker] - self._busy[worker])
@@ -461,8 +532,7 @@ class Scheduler:
             if live.steal is not None and not all(point in live.names for point in live.steal.points):
                 raise RuntimeError(f"range {live.range_id} is asked to shrink outside {live.names}")
             probes = sum(probe[1] == live.range_id for probe in self._probes.values())
-            probes += sum(queued[0] == live.range_id for queued in self._probe_queue)
-            if probes != live.climb.under_way:
-                raise RuntimeError(
-                    f"range {live.range_id} waits for {live.climb.under_way} probes, {probes} are under way"
-                )
+            probes += sum(range_id == live.range_id for range_id, _ in self._questions)
+            expected = live.search.under_way + live.questions
+            if probes != expected:
+                raise RuntimeError(f"range {live.range_id} waits for {expected} probes, {probes} are under way")

@@ -5,7 +5,7 @@ threads are started as they are needed, take one instruction at a time, and spen
 (urllib3 releases the interpreter's lock there).
 
 Guarantees: at `Finish` all threads have ended and the last message is the final `WorkerFigures`; when the owner is gone
-or cancels, streams delete what they had not reported and the worker ends. The first failure is reported once.
+or cancels, streams end after the request in flight and the worker ends. The first failure is reported once.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from airflow_dataflux.core.errors import CancelledError
-from airflow_dataflux.core.gcs.client import open_store
-from airflow_dataflux.core.gcs.store import Store
+from airflow_dataflux.core.gcs.store import Store, StoreOptions
 from airflow_dataflux.core.listing.cursor import Cursor
-from airflow_dataflux.core.listing.filters import RowFilter
+from airflow_dataflux.core.listing.filters import OwnObjects, RowFilter
 from airflow_dataflux.core.listing.messages import (
     Finish,
     Halt,
@@ -30,13 +29,13 @@ from airflow_dataflux.core.listing.messages import (
     ShrinkAnswered,
     StreamFailed,
     WorkerFigures,
+    part_prefix,
 )
-from airflow_dataflux.core.listing.plan import part_prefix
 from airflow_dataflux.core.listing.stream import answer_probe, list_range
 from airflow_dataflux.core.manifest.files import ManifestFiles
 from airflow_dataflux.core.manifest.parts import PartWriter
-from airflow_dataflux.core.report.census import Census
-from airflow_dataflux.core.runtime.cancel import CancelToken
+from airflow_dataflux.core.report.object_statistics import ObjectStatistics
+from airflow_dataflux.core.runtime.threads import start_threads
 from airflow_dataflux.core.runtime.usage import process_usage
 from airflow_dataflux.core.runtime.workers import WorkerLink
 
@@ -49,13 +48,14 @@ def listing_worker(link: WorkerLink) -> None:
     setup = link.receive()
     if not isinstance(setup, Setup):
         raise TypeError(f"a worker's first message is its Setup, got {type(setup).__name__}")
-    store = open_store(
-        setup.store_config,
+    store = setup.store_config.open(
         link.tokens,
-        connections=setup.streams,
-        cancel=link.cancel,
-        budget_share=1 / setup.request.workers,
-        found_reads_per_s=setup.found_reads_per_s,
+        StoreOptions(
+            connections=setup.streams,
+            cancel=link.cancel,
+            budget_share=1 / setup.request.workers,
+            found_reads_per_s=setup.found_reads_per_s,
+        ),
     )
     streams = _Streams(link, setup, store)
     try:
@@ -72,9 +72,9 @@ class _Streams:
         self._link = link
         self._setup = setup
         self._store = store
-        # A listing that is cancelled must still be able to delete its parts, so these requests heed no cancel.
+        self._own = OwnObjects(setup.request, store)
         self._files_store = (
-            open_store(setup.store_config, link.tokens, connections=4, cancel=CancelToken())
+            setup.store_config.open(link.tokens, StoreOptions(connections=4, cancel=link.cancel))
             if setup.parts_uri.startswith("gs://")
             else None
         )
@@ -127,8 +127,8 @@ class _Streams:
         # `_taken_back` may lag: then there is one thread more than needed, never one less.
         if len(self._threads) < min(self._setup.streams, self._given - self._taken_back):
             thread = threading.Thread(target=self._live, name=f"dataflux-stream-{len(self._threads)}", daemon=True)
+            start_threads([thread])
             self._threads.append(thread)
-            thread.start()
         self._work.put(order)
 
     def _shrink(self, order: Shrink) -> None:
@@ -167,12 +167,12 @@ class _Streams:
                 self._cursors[order.range_id],
                 self._store,
                 setup.request.bucket,
-                row_filter=RowFilter(setup.request.filters),
+                row_filter=RowFilter(setup.request.filters, self._own),
                 sink=PartWriter(
                     self._files, setup.parts_uri, part_prefix(setup.run_id, order.range_id), encoder=self._encoder
                 ),
                 send=self._tell,
-                census=Census() if setup.request.report else None,
+                object_statistics=ObjectStatistics() if setup.request.report else None,
             )
         finally:
             del self._cursors[order.range_id]
@@ -191,7 +191,7 @@ class _Streams:
         used = process_usage()
         return WorkerFigures(
             counts=counts,
-            found_reads_per_s=self._store.found_reads_per_s(),
+            found_reads_per_s=self._store.pace("read").found_per_s,
             cpu_s=used.cpu_s - self._base.cpu_s,
             peak_rss_bytes=used.peak_rss_bytes,
             final=final,

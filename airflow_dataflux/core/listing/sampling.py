@@ -1,9 +1,8 @@
 """Dividing a bucket's names into ranges of about the same number of objects before anything is listed.
 
 For listings that are shared by several machines: each lists one range, and the manifests are joined. An earlier
-manifest divides best (`ranges_of`). Without one, the names are *sampled* (`sampled_ranges`): the scheduler of a listing
-is let loose for a few pages, which it spreads over the bucket as it always does, and is asked what it expects where it
-has not been.
+manifest divides best (`seeds.ranges_of`). Without one, the names are *sampled*: the scheduler of a listing is let loose
+for a few pages, which it spreads over the bucket as it always does, and is asked what it expects where it has not been.
 
 Guarantees: the ranges tile all names, are not empty, and hold no NUL, so that they can travel through any database.
 What is not promised is evenness, nor `count` ranges: names that cannot be told apart are not divided. Completeness
@@ -20,7 +19,7 @@ from typing import Any
 
 from airflow_dataflux.core.gcs.store import Page, Store
 from airflow_dataflux.core.listing.cursor import Cursor
-from airflow_dataflux.core.listing.knowledge import Knowledge
+from airflow_dataflux.core.listing.known_names import KnownNames
 from airflow_dataflux.core.listing.messages import (
     Halt,
     ListRange,
@@ -34,15 +33,14 @@ from airflow_dataflux.core.listing.messages import (
     WorkerJoined,
 )
 from airflow_dataflux.core.listing.scheduler import Scheduler
-from airflow_dataflux.core.listing.seeding import PAGE_ROWS
+from airflow_dataflux.core.listing.seeds import PAGE_ROWS
 from airflow_dataflux.core.listing.stream import NameColumn, answer_probe, page_listed
-from airflow_dataflux.core.manifest import Manifest
 from airflow_dataflux.core.namerange import NameRange, distinct_prefixes, wire_start
 
-PAGES_A_RANGE = 8
-FEWEST_PAGES = 64
-MOST_PAGES = 2048
-"""Pages that a sample lists: the density of names is known at about as many places as streams, each for a few pages."""
+REQUESTS_A_RANGE = 8
+FEWEST_REQUESTS = 64
+MOST_REQUESTS = 2048
+"""Requests that a sample takes: names are known at about as many places as there are streams, a few pages of each."""
 
 SAMPLE_STREAMS = 32
 
@@ -62,22 +60,17 @@ class Stretch:
     divisible: bool
 
 
-def ranges_of(manifest: Manifest, count: int) -> list[NameRange]:
-    """Divide all names so that each range has about the same number of the manifest's objects."""
-    return NameRange().divided(manifest.boundary_names(count - 1))
-
-
 def sampled_ranges(bucket: str, prefixes: Sequence[str], count: int, *, store: Store) -> list[NameRange]:
-    """Divide all names by a sample of those below `prefixes`; about `PAGES_A_RANGE` list requests a range.
+    """Divide all names by a sample of those below `prefixes`; about `REQUESTS_A_RANGE` list requests a range.
 
     Raises what the store raises.
     """
     if count < 2:
         return [NameRange()]
-    most_pages = min(MOST_PAGES, max(FEWEST_PAGES, PAGES_A_RANGE * count))
-    sample = _Sample(bucket, distinct_prefixes(prefixes), store, most_pages)
+    most_requests = min(MOST_REQUESTS, max(FEWEST_REQUESTS, REQUESTS_A_RANGE * count))
+    sample = _Sample(bucket, distinct_prefixes(prefixes), store, most_requests)
     stretches = sample.take()
-    return NameRange().divided(even_boundaries(stretches, count, sample.knowledge.split))
+    return NameRange().divided(even_boundaries(stretches, count, sample.known.split))
 
 
 def even_boundaries(stretches: Iterable[Stretch], count: int, split: Split) -> list[str]:
@@ -107,24 +100,24 @@ def even_boundaries(stretches: Iterable[Stretch], count: int, split: Split) -> l
 class _Sample:
     """One worker of a listing that keeps no rows, driven in the calling thread; only its requests run in others."""
 
-    def __init__(self, bucket: str, prefixes: Sequence[str], store: Store, most_pages: int) -> None:
+    def __init__(self, bucket: str, prefixes: Sequence[str], store: Store, most_requests: int) -> None:
         self._bucket = bucket
         self._store = store
-        self._most_pages = most_pages
+        self._most_requests = most_requests
         self._scheduler = Scheduler(prefixes)
         self._cursors: dict[int, Cursor] = {}
         self._listed: dict[int, int] = {}
-        self._pages = 0
+        self._requests = 0
         self._stretches: list[Stretch] = []
         self._answers: dict[Future[Any], int | None] = {}  # request in flight -> the range whose page it is
 
     @property
-    def knowledge(self) -> Knowledge:
+    def known(self) -> KnownNames:
         """What the sample has learned about the names."""
-        return self._scheduler.knowledge
+        return self._scheduler.known
 
     def take(self) -> list[Stretch]:
-        """List until the pages are used up or there is nothing left; return stretches that tile the prefixes."""
+        """List until the requests are used up or there is nothing left; return stretches that tile the prefixes."""
         with ThreadPoolExecutor(SAMPLE_STREAMS, thread_name_prefix="dataflux-sample") as pool:
             self._pool = pool
             try:
@@ -145,16 +138,16 @@ class _Sample:
     def _take(self, answer: Future[Any]) -> None:
         range_id = self._answers.pop(answer)
         result: Page | Probed = answer.result()
+        self._requests += 1
+        if self._requests == self._most_requests:
+            # Before a page is accepted, so that its range ends with it like those whose pages are in flight.
+            self._carry_out(self._scheduler.halt())
         if isinstance(result, Probed):
             self._carry_out(self._scheduler.handle(result))
         elif range_id is not None:
             self._page(range_id, result)
 
     def _page(self, range_id: int, page: Page) -> None:
-        self._pages += 1
-        if self._pages == self._most_pages:
-            # Before this page is accepted, so that its range ends with it like those whose pages are in flight.
-            self._carry_out(self._scheduler.halt())
         cursor = self._cursors[range_id]
         taken = cursor.accept(NameColumn(page.rows.column(0)), page.next_page_token)
         rows = page.rows.slice(taken.start, taken.stop - taken.start)

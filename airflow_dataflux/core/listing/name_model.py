@@ -1,4 +1,6 @@
-"""A scale: the names of one range mapped to whole numbers, so that one can measure and divide between them.
+"""A model of names: those of one range mapped to whole numbers, so that one can measure and divide between them.
+
+It is for files that lie side by side in one directory, and for directories of which one answer does not name all.
 
 A name is read as a number whose digits are its characters and whose radix differs per position: the number of
 characters that examples show there, generalised where that is safe (a digit run in which one position varies is a
@@ -24,7 +26,7 @@ _MOST_POSITIONS = 64
 """Characters after the common prefix that are looked at; positions of radix 1 are included."""
 
 _ENOUGH = 1 << 96
-"""Stop adding positions once the scale resolves this many steps: 10**28 is beyond any bucket."""
+"""Stop adding positions once the model resolves this many steps: 10**28 is beyond any bucket."""
 
 _ENOUGH_SEEN = 4
 """From so many different first characters on, what was seen is trusted to show what there is."""
@@ -74,7 +76,7 @@ _SPAN_STEPS = 16
 def shape(name: str) -> str:
     """Return `name` with one sign for each kind of letter or digit: names of one shape are mostly made by one rule.
 
-    Remembered, because every scale asks for the same few names: that was half of what a scheduler spent.
+    Remembered, because every model asks for the same few names: that was half of what a scheduler spent.
     """
     if name.isascii():
         return _ASCII_SHAPE.sub("x", name)
@@ -99,8 +101,8 @@ def digits_of(character: str) -> str:
     return "".join(map(chr, range(zero, zero + 10)))
 
 
-class Scale:
-    """The scale of the names in `[low, high)`.
+class NameModel:
+    """The model of the names in `[low, high)`.
 
     Args:
         low: a name or bound at the beginning; need not exist.
@@ -154,22 +156,8 @@ class Scale:
         self._size = size
         self._ranks = [{character: rank for rank, character in enumerate(alphabet)} for alphabet in self._alphabets]
 
-    def hides(self, first: str, last: str) -> bool:
-        """Return whether the names from `first` to `last` share a position at which others may differ.
-
-        Such are digits, and what follows a separator: the directories beside the only one that was seen.
-        """
-        at = len(self._prefix)
-        shared = common_prefix(first, last)
-        for offset in range(1, min(len(self._alphabets), len(shared) - at)):
-            if len(self._alphabets[offset]) > 1:
-                return False
-            if shared[at + offset].isdecimal() or not shared[at + offset - 1].isalnum():
-                return True
-        return False
-
     def position(self, name: str | None) -> int:
-        """Return where `name` lies: 0 for everything before the scale, its size for everything after (and None)."""
+        """Return where `name` lies: 0 for everything before the model, its size for everything after (and None)."""
         if name is None:
             return self._size
         prefix = self._prefix

@@ -1,17 +1,14 @@
-"""What a listing remembers for its report: which stream listed which names when, and how fast.
+"""Recording a job of a listing, for the report: which stream listed which names when, and how fast.
 
 The owner of a job shows the recorder every order it gives and every message it gets: two method calls of a few
-microseconds for each page. What is kept is bounded (`SpanLog`, `Series`), so a listing of any size can be recorded.
-Times are seconds since the listing began, on the monotonic clock, which all processes of a machine share.
+microseconds for each page. `listing_record.py` has what is kept.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
 
-import pyarrow as pa
-
+from airflow_dataflux.core.listing.listing_record import JobRecord
 from airflow_dataflux.core.listing.messages import (
     ListRange,
     Order,
@@ -21,62 +18,7 @@ from airflow_dataflux.core.listing.messages import (
     RangeEnded,
     ShrinkAnswered,
 )
-from airflow_dataflux.core.report.census import Census
-from airflow_dataflux.core.report.series import Series
-from airflow_dataflux.core.report.spans import Span, SpanKind, SpanLog
-
-
-@dataclass(slots=True)
-class JobRecord:
-    """How one job of a listing went. Pickles.
-
-    Attributes:
-        start_s, end_s: since the listing began.
-        isolated: it ran in an engine; else in threads of the calling process.
-        log: its ranges, probes and steals.
-        objects: objects listed, before filters, over time.
-        census: the objects that passed the filters.
-        lost: workers that died, with the moment.
-    """
-
-    start_s: float
-    isolated: bool = False
-    end_s: float = 0.0
-    log: SpanLog = field(default_factory=SpanLog)
-    objects: Series = field(default_factory=Series)
-    census: Census = field(default_factory=Census)
-    lost: list[tuple[int, float]] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class ListingRecord:
-    """What a listing remembers for its report: its first page, then its jobs.
-
-    Attributes:
-        began: when it began, on the monotonic clock.
-        first: the first page.
-        first_census: its objects that passed the filters.
-        jobs: in the order in which they ran.
-    """
-
-    began: float
-    first: Span | None = None
-    first_census: Census = field(default_factory=Census)
-    jobs: list[JobRecord] = field(default_factory=list)
-
-    def first_page(self, listed: int, kept: pa.RecordBatch, *, low: str, high: str | None) -> None:
-        """Take note of the first page, when it is there."""
-        end_s = time.monotonic() - self.began
-        self.first = Span(0, 0, 0.0, end_s, SpanKind.LISTED, low, high, listed, 1, listed_s=end_s)
-        self.first_census.add(kept)
-
-    def census(self) -> Census:
-        """Return the objects of the manifest."""
-        whole = Census()
-        whole.merge(self.first_census)
-        for job in self.jobs:
-            whole.merge(job.census)
-        return whole
+from airflow_dataflux.core.report.activity import SpanKind
 
 
 class Recorder:
@@ -110,8 +52,8 @@ class Recorder:
                 whole = record.log.high_of(message.range_id) == message.end
                 kind = SpanKind.LISTED if whole else SpanKind.HANDED_OVER
                 record.log.end(message.range_id, self._now_s(), kind, high=message.end)
-                if message.census is not None:
-                    record.census.merge(message.census)
+                if message.object_statistics is not None:
+                    record.object_statistics.merge(message.object_statistics)
             case ShrinkAnswered(range_id, _, point) if point is not None:
                 record.log.shrunk(range_id, self._now_s(), point)
             case Probed():

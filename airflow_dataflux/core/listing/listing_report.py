@@ -1,8 +1,8 @@
 """The report of a listing: what it remembers besides its jobs, and the page that is made of it.
 
 Guarantees: the page describes the manifest that was just published, with the very figures of its `stats`; it appears
-whole, as `report.html` beside `manifest.json`; that of an earlier listing went with its manifest. A page that cannot
-be written is a warning: the manifest is there and right.
+whole, below `reports/` beside `manifest.json`, where the reports of earlier listings are, too. A page that cannot be
+written is a warning: the manifest is there and right.
 """
 
 from __future__ import annotations
@@ -12,29 +12,17 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from airflow_dataflux import __version__
-from airflow_dataflux.core.listing.recording import JobRecord, ListingRecord
+from airflow_dataflux._version import __version__
+from airflow_dataflux.core.listing.listing_record import JobRecord, ListingRecord
 from airflow_dataflux.core.manifest import Manifest, ManifestFiles
-from airflow_dataflux.core.manifest.location import REPORT_NAME, join_uri
-from airflow_dataflux.core.report import wording
-from airflow_dataflux.core.report.blocks import (
-    Areas,
-    Block,
-    Fact,
-    Group,
-    Layer,
-    NameMap,
-    Page,
-    Pairs,
-    Section,
-    Table,
-    Timeline,
-)
-from airflow_dataflux.core.report.notice import ReportNotice
-from airflow_dataflux.core.report.page import render
-from airflow_dataflux.core.report.series import Series
-from airflow_dataflux.core.report.sizes import class_table, size_histogram
-from airflow_dataflux.core.report.spans import Span, SpanKind
+from airflow_dataflux.core.manifest.location import join_uri
+from airflow_dataflux.core.report import formatting
+from airflow_dataflux.core.report.activity import Series, Span, SpanKind
+from airflow_dataflux.core.report.charts import Areas, Layer
+from airflow_dataflux.core.report.object_statistics import class_table, size_histogram
+from airflow_dataflux.core.report.page import Block, Fact, Pairs, ReportPage, Section, Table, render
+from airflow_dataflux.core.report.report_info import REPORTS, ReportInfo, new_report_name, surplus_reports
+from airflow_dataflux.core.report.timeline import Group, NameMap, Timeline
 
 _LOG = logging.getLogger(__name__)
 
@@ -42,19 +30,25 @@ _PAGE_USD = 0.005 / 1000
 """A list request is one of class A, in the United States multi-region (https://cloud.google.com/storage/pricing)."""
 
 
-def write_report(files: ManifestFiles, manifest: Manifest, record: ListingRecord) -> ReportNotice | None:
+def write_report(files: ManifestFiles, manifest: Manifest, record: ListingRecord) -> ReportInfo | None:
     """Write the report of a published manifest; None, with a warning, if that was not possible."""
     directory = manifest.uri
     if directory is None:
         return None
-    uri = join_uri(directory, REPORT_NAME)
     finished_at = datetime.now(UTC)
+    reports = join_uri(directory, REPORTS)
+    uri = join_uri(reports, new_report_name(finished_at))
     try:
         files.write(uri, render(listing_page(manifest, record, finished_at)))
     except Exception as error:  # noqa: BLE001 - whatever it is, the listing is finished and its manifest is right
         _LOG.warning("The report of the listing could not be written to %s: %s", uri, error)
         return None
-    return ReportNotice(
+    try:
+        for name in surplus_reports(files.names(reports)):
+            files.delete(join_uri(reports, name))
+    except Exception as error:  # noqa: BLE001 - there is one more than there should be, and the next run tries again
+        _LOG.warning("Old reports in %s could not be deleted: %s", reports, error)
+    return ReportInfo(
         kind="listing",
         uri=uri,
         title=_title(manifest),
@@ -65,13 +59,13 @@ def write_report(files: ManifestFiles, manifest: Manifest, record: ListingRecord
     )
 
 
-def listing_page(manifest: Manifest, record: ListingRecord, finished_at: datetime) -> Page:
+def listing_page(manifest: Manifest, record: ListingRecord, finished_at: datetime) -> ReportPage:
     """Compose the page."""
-    stats, census = manifest.stats, record.census()
-    return Page(
+    stats, object_statistics = manifest.stats, record.object_statistics()
+    return ReportPage(
         kind="Listing",
         title=_title(manifest),
-        subtitle=f"Begun {_moment(manifest.listed_at)}, finished {_moment(finished_at)}.",
+        subtitle=f"Started {_moment(manifest.listed_at)}, ended {_moment(finished_at)}.",
         facts=_facts(manifest, stats),
         sections=(
             Section(
@@ -84,13 +78,13 @@ def listing_page(manifest: Manifest, record: ListingRecord, finished_at: datetim
             Section(
                 title="Objects",
                 blocks=(
-                    *size_histogram(census.sizes, title="Sizes", about="in the manifest"),
-                    *class_table(census.classes, census.bytes_by_class),
+                    *size_histogram(object_statistics.sizes, title="Sizes", about="in the manifest"),
+                    *class_table(object_statistics.classes, object_statistics.bytes_by_class),
                     *_dropped(stats),
                 ),
             ),
             Section(title="Requests and processes", blocks=(_requests(manifest, stats), _processes(stats))),
-            Section(title="What was asked for", blocks=(_asked(manifest),)),
+            Section(title="Request", blocks=(_asked(manifest),)),
         ),
         footer=f"airflow-provider-dataflux {__version__} · fingerprint {manifest.fingerprint} · {manifest.uri}",
     )
@@ -109,34 +103,34 @@ def _moment(at: datetime) -> str:
 def _facts(manifest: Manifest, stats: Mapping[str, Any]) -> tuple[Fact, ...]:
     wall_s, requests = stats["wall_s"], stats["requests"]
     return (
-        Fact(label="Objects", value=wording.count(len(manifest)), note=_left_out(manifest, stats)),
-        Fact(label="Bytes", value=wording.size(manifest.total_bytes), note=f"{manifest.total_bytes:,} bytes"),
+        Fact(label="Objects", value=formatting.count(len(manifest)), note=_left_out(manifest, stats)),
+        Fact(label="Bytes", value=formatting.size(manifest.total_bytes), note=f"{manifest.total_bytes:,} bytes"),
         Fact(
             label="Wall time",
-            value=wording.seconds(wall_s),
-            note=f"{wording.count(stats['listed'] / max(wall_s, 1e-9))} objects/s",
+            value=formatting.seconds(wall_s),
+            note=f"{formatting.count(stats['listed'] / max(wall_s, 1e-9))} objects/s",
         ),
         Fact(
             label="List requests",
-            value=wording.count(requests),
-            note=f"about {wording.dollars(requests * _PAGE_USD)}",
+            value=formatting.count(requests),
+            note=f"about {formatting.dollars(requests * _PAGE_USD)}",
         ),
         Fact(
             label="Steals",
-            value=wording.count(stats["steals"]),
-            note=f"{wording.plural(stats['wasted_requests'], 'request')} without objects",
+            value=formatting.count(stats["steals"]),
+            note=f"{formatting.plural(stats['wasted_requests'], 'request')} without objects",
         ),
         Fact(
             label="Processor time",
-            value=wording.seconds(stats["cpu_s"]),
-            note=f"at most {wording.size(stats['peak_rss_bytes'])} of memory",
+            value=formatting.seconds(stats["cpu_s"]),
+            note=f"at most {formatting.size(stats['peak_rss_bytes'])} of memory",
         ),
     )
 
 
 def _left_out(manifest: Manifest, stats: Mapping[str, Any]) -> str:
     dropped = stats["listed"] - len(manifest)
-    return f"of {wording.count(stats['listed'])} listed" if dropped else "all that were listed"
+    return f"of {formatting.count(stats['listed'])} listed" if dropped else "all listed objects"
 
 
 def _streams(record: ListingRecord, seconds: float) -> tuple[Block, ...]:
@@ -147,22 +141,23 @@ def _streams(record: ListingRecord, seconds: float) -> tuple[Block, ...]:
     probes = sum(span.count for span in spans if span.kind is SpanKind.PROBE)
     steals = sum(job.log.mark_count for job in record.jobs)
     lost = sum(len(job.lost) for job in record.jobs)
+    streams = sum(group.lanes for group in groups)
     summary = (
-        f"{wording.plural(ranges, 'name range')} in {wording.plural(sum(group.lanes for group in groups), 'stream')}, "
-        f"{_most_at_once(spans)} at once at most; {wording.plural(probes, 'probe')}; ranges were divided "
-        f"{wording.plural(steals, 'time')}. {_how(record)}"
+        f"{formatting.plural(ranges, 'name range')} in {formatting.plural(streams, 'stream')}, "
+        f"{_most_at_once(spans)} at once at most; {formatting.plural(probes, 'probe')}; ranges were divided "
+        f"{formatting.plural(steals, 'time')}. {_how(record)}"
     )
     if lost:
-        died = wording.plural(lost, "worker process", "worker processes")
+        died = formatting.plural(lost, "worker process", "worker processes")
         summary += f" {died} died; what they had not reported was listed again."
     if len(listed) != ranges:
         summary += " Bars that are close together are drawn as one."
     return (
-        Timeline(title="Which stream listed which names when", summary=summary, groups=groups, seconds=seconds),
+        Timeline(title="Names that each stream listed, over time", summary=summary, groups=groups, seconds=seconds),
         NameMap(
-            title="How the names were covered",
-            summary="All names from the first, at the top, to the last; each box is one range, and its line shows how "
-            f"far it was. {wording.plural(sum(span.objects for span in listed), 'object')} in all.",
+            title="Names that were covered, over time",
+            summary="All names from the first, at the top, to the last; each box is one range, and its line shows "
+            f"its progress. {formatting.plural(sum(span.objects for span in listed), 'object')} in all.",
             spans=tuple(listed),
             seconds=seconds,
         ),
@@ -197,8 +192,8 @@ def _how(record: ListingRecord) -> str:
     if len(record.jobs) == 1:
         return "Threads of the task's own process listed it all."
     return (
-        f"Threads of the task's own process began; at {wording.seconds(first.end_s)} they handed over what was left, "
-        "because that was much, to worker processes."
+        f"Threads of the task's own process began; at {formatting.seconds(first.end_s)} they handed over what was "
+        "left, because that was much, to worker processes."
     )
 
 
@@ -222,8 +217,8 @@ def _throughput(record: ListingRecord, seconds: float) -> tuple[Block, ...]:
     return (
         Areas(
             title="Objects listed per second",
-            summary=f"{wording.count(objects.total / max(seconds, 1e-9))} objects/s on average, "
-            f"{wording.count(max(rates))} at most, in stretches of {wording.seconds(objects.width_s)}.",
+            summary=f"{formatting.count(objects.total / max(seconds, 1e-9))} objects/s on average, "
+            f"{formatting.count(max(rates))} at most, in stretches of {formatting.seconds(objects.width_s)}.",
             layers=(Layer(label="objects/s", colour=0, values=rates),),
             width_s=objects.width_s,
             seconds=seconds,
@@ -233,19 +228,19 @@ def _throughput(record: ListingRecord, seconds: float) -> tuple[Block, ...]:
 
 
 def _dropped(stats: Mapping[str, Any]) -> tuple[Block, ...]:
-    rows = tuple((name, wording.count(count)) for name, count in sorted(stats["dropped"].items()) if count)
+    rows = tuple((name, formatting.count(count)) for name, count in sorted(stats["dropped"].items()) if count)
     return (Table(caption="Left out by filters", columns=("filter", "objects"), rows=rows),) if rows else ()
 
 
 def _requests(manifest: Manifest, stats: Mapping[str, Any]) -> Table:
     rows = (
-        ("list requests (class A)", wording.count(stats["requests"])),
-        ("of these without objects: probes and empty ranges", wording.count(stats["wasted_requests"])),
-        ("retried", wording.count(stats["retries"])),
-        ("answered with 429 or 503", wording.count(stats["throttled"])),
-        ("worker processes lost", wording.count(stats["lost_workers"])),
-        ("parts written", wording.count(len(manifest.index.parts))),
-        ("bytes of the parts", wording.size(sum(part.file_bytes for part in manifest.index.parts))),
+        ("list requests (class A)", formatting.count(stats["requests"])),
+        ("of these without objects: probes and empty ranges", formatting.count(stats["wasted_requests"])),
+        ("retried", formatting.count(stats["retries"])),
+        ("answered with 429 or 503", formatting.count(stats["throttled"])),
+        ("worker processes lost", formatting.count(stats["lost_workers"])),
+        ("parts written", formatting.count(len(manifest.index.parts))),
+        ("bytes of the parts", formatting.size(sum(part.file_bytes for part in manifest.index.parts))),
     )
     return Table(caption="Requests", columns=("", "count"), rows=rows)
 
@@ -255,7 +250,7 @@ def _processes(stats: Mapping[str, Any]) -> Table:
         caption="Processes",
         columns=("process", "processor time", "peak memory"),
         rows=tuple(
-            (each["role"], wording.seconds(each["cpu_s"]), wording.size(each["peak_rss_bytes"]))
+            (each["role"], formatting.seconds(each["cpu_s"]), formatting.size(each["peak_rss_bytes"]))
             for each in stats["processes"]
         ),
     )
@@ -264,10 +259,17 @@ def _processes(stats: Mapping[str, Any]) -> Table:
 def _asked(manifest: Manifest) -> Pairs:
     asked = dict(manifest.request)
     filters = asked.pop("filters", None) or {}
-    asked.pop("report", None)
+    for name in ("report", "identity"):
+        asked.pop(name, None)
     rows = [(name.replace("_", " "), _value(value)) for name, value in asked.items() if value not in (None, "")]
-    rows += [(f"filter: {name.replace('_', ' ')}", _value(value)) for name, value in filters.items() if value]
+    given = {name: value for name, value in filters.items() if _is_given(value)}
+    rows += [(f"filter: {name.replace('_', ' ')}", _value(value)) for name, value in given.items()]
     return Pairs(rows=tuple(rows))
+
+
+def _is_given(value: object) -> bool:
+    """Return whether a filter was given. A bound of 0 bytes is one."""
+    return value is not False and value not in (None, "", [], ())
 
 
 def _value(value: object) -> str:

@@ -4,43 +4,48 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import secrets
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from airflow_dataflux.core.config import ListRequest, StoreConfig
-from airflow_dataflux.core.gcs.client import open_store
-from airflow_dataflux.core.listing.account import described, stats_of
-from airflow_dataflux.core.listing.filters import RowFilter
+from airflow_dataflux.core.config import DEFAULT_STREAMS, ListRequest
+from airflow_dataflux.core.gcs.store import Store, StoreFactory, StoreOptions
+from airflow_dataflux.core.listing.expectations import check_result, shown
+from airflow_dataflux.core.listing.filters import OwnObjects, RowFilter
+from airflow_dataflux.core.listing.first_page import FirstPage, OpenedListing
 from airflow_dataflux.core.listing.ledger import Ledger
-from airflow_dataflux.core.listing.opening import FirstPage, Opening, shown
-from airflow_dataflux.core.listing.plan import (
+from airflow_dataflux.core.listing.messages import (
     Figures,
     FinishedRange,
     HandOver,
     ListingPlan,
     Outcome,
     ProcessFigures,
+    Remainder,
     part_prefix,
 )
-from airflow_dataflux.core.listing.seeding import Seeds
+from airflow_dataflux.core.listing.seeds import Seeds
+from airflow_dataflux.core.listing.stats import described, stats_of
 from airflow_dataflux.core.listing.stream import NameColumn, page_listed
-from airflow_dataflux.core.listing.unneeded import DELETES_IN_FLIGHT, delete_unneeded
-from airflow_dataflux.core.manifest import Manifest, ManifestFiles, PartWriter, inline, publish
+from airflow_dataflux.core.manifest import Manifest, ManifestDraft, ManifestFiles, PartWriter, inline
+from airflow_dataflux.core.manifest.index import Index
 from airflow_dataflux.core.manifest.inlining import check_inline_bytes
+from airflow_dataflux.core.manifest.publishing import DELETES_IN_FLIGHT
 from airflow_dataflux.core.namerange import NameRange, after
-from airflow_dataflux.core.report.notice import OnReport, ReportNotice
+from airflow_dataflux.core.report.formatting import plural, seconds, size
+from airflow_dataflux.core.report.report_info import ReportInfo
 from airflow_dataflux.core.runtime.cancel import CancelToken
-from airflow_dataflux.core.runtime.progress import Progress
+from airflow_dataflux.core.runtime.progress import Progress, RunStatistics
 from airflow_dataflux.core.runtime.tokens import TokenSource
 from airflow_dataflux.core.runtime.usage import process_usage
 
 if TYPE_CHECKING:
-    from airflow_dataflux.core.listing.recording import ListingRecord
+    from airflow_dataflux.core.listing.listing_record import ListingRecord
+    from airflow_dataflux.core.runtime.progress import Observer
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +57,11 @@ that holds for much larger listings, too (docs/decisions/0005)."""
 SMALL_STREAMS = 24
 """Streams of those threads; more were not faster there, and each holds a row group in memory."""
 
+MOST_STREAMS = 256
+
+PAGE_CPU_S = 0.004
+"""Processor time of a page of 1,000 names: 1,000,000 objects take 3.4 to 5.5 CPU-seconds (docs/performance)."""
+
 LARGE_PAGE_ROWS = 5000
 """Rows that a large listing asks for in a page. 1,000 are documented as the most that come
 (https://cloud.google.com/storage/docs/json_api/v1/objects/list), and more as what has come; where they do, a listing
@@ -59,21 +69,33 @@ of 1,000,000 objects takes a quarter of the requests in the same time (docs/deci
 side by side are faster with small pages."""
 
 
-@dataclass(slots=True)
-class _Progressing:
-    """What is known so far, between two jobs."""
+def streams_for(page_s: float | None, *, processors: int, requests_per_s: float | None = None) -> int:
+    """Return how many streams keep the processors busy where a page takes so long: twice as many as wait for one.
 
-    waiting: tuple[NameRange, ...]
+    Args:
+        page_s: from the request of a page to its rows; None: not known.
+        processors: how many there are.
+        requests_per_s: what the bucket was found to bear; None: nothing was refused.
+    """
+    if page_s is None:
+        return DEFAULT_STREAMS
+    wanted = 2 * page_s * processors / PAGE_CPU_S
+    if requests_per_s is not None:
+        wanted = min(wanted, 2 * page_s * requests_per_s)
+    return max(SMALL_STREAMS, min(MOST_STREAMS, math.ceil(wanted)))
+
+
+@dataclass(slots=True)
+class _SoFar:
+    """What is done, and what is left, between two jobs."""
+
     finished: list[FinishedRange]
     figures: Figures
-    examples: tuple[str, ...] = ()
-    voids: tuple[NameRange, ...] = ()
-    found_reads_per_s: float | None = None
-    next_range_id: int = 1
+    remainder: Remainder
 
 
 def _record(began: float) -> ListingRecord:
-    from airflow_dataflux.core.listing.recording import ListingRecord
+    from airflow_dataflux.core.listing.listing_record import ListingRecord
 
     return ListingRecord(began)
 
@@ -83,12 +105,12 @@ class ListingRun:
 
     def __init__(
         self,
-        opening: Opening,
+        opened: OpenedListing,
         request: ListRequest,
-        store_config: StoreConfig,
+        store_config: StoreFactory,
         tokens: TokenSource,
         cancel: CancelToken,
-        on_progress: Callable[[Progress], None] | None,
+        observer: Observer | None,
         isolated: bool,
         parts_uri: str,
     ) -> None:
@@ -96,75 +118,80 @@ class ListingRun:
         self._store_config = store_config
         self._tokens = tokens
         self._cancel = cancel
-        self._on_progress = on_progress
+        self._observe = observer or (lambda _event: None)
         self._isolated = isolated
         self._parts_uri = parts_uri
         self._run_id = secrets.token_hex(4)
-        self._opening = opening
-        self._roots = opening.roots
+        self._opened = opened
+        self._roots = opened.roots
         self._ledger = Ledger(self._roots)
         self._processes = 0
-        self._record = _record(opening.started_at) if request.report and request.manifest_uri else None
+        self._streams = 1  # at most, so far
+        self._record = _record(opened.started_at) if request.report and request.manifest_uri else None
 
-    def run(self, on_report: OnReport | None) -> Manifest:
+    def run(self) -> Manifest:
         """List what is left and return the manifest."""
         request = self._request
         # Not closed when all is well: the manifest that is returned reads its parts through it, as long as it lives.
-        # Its token is its own, because parts must be deleted also and above all after a cancel.
-        files_store = open_store(self._store_config, self._tokens, connections=DELETES_IN_FLIGHT, cancel=CancelToken())
+        files_store = self._store_config.open(
+            self._tokens, StoreOptions(connections=DELETES_IN_FLIGHT, cancel=self._cancel)
+        )
         with contextlib.ExitStack() as if_it_fails:
             if_it_fails.callback(files_store.close)
+            # Its cancel token is its own, because parts must be deleted also and above all after a cancel.
+            cleanup_store = self._store_config.open(self._tokens, StoreOptions(connections=1, beside=files_store))
             files = ManifestFiles(files_store)
-            seeds = Seeds.of(request.seed_manifest_uri, request.streams - 1, files_store)
-            try:
-                manifest = self._list(files, seeds)
-            except BaseException:
-                self._delete_parts(files, ())
-                raise
+            seeds = Seeds.of(request.seed_manifest_uri, (request.streams or DEFAULT_STREAMS) - 1, files_store)
+            with ManifestDraft(
+                files, self._parts_uri, self._run_id, cleanup=ManifestFiles(cleanup_store)
+            ) as self._draft:
+                manifest = self._list(files, files_store, seeds)
             notice = self._report(files, manifest)
             if_it_fails.pop_all()
         stats = manifest.stats
         logger.info(
-            "Listed %s: %d objects, %d bytes in %.2f s with %d requests.",
-            shown(request), len(manifest), manifest.total_bytes, stats["wall_s"], stats["requests"],
+            "Listed %s: %s, %s in %s with %s.",
+            shown(request), plural(len(manifest), "object"), size(manifest.total_bytes), seconds(stats["wall_s"]),
+            plural(stats["requests"], "request"),
         )  # fmt: skip
         if request.manifest_uri is not None:
             logger.info("The manifest is at %s, fingerprint %s.", manifest.uri, manifest.fingerprint)
         if notice is not None:
             logger.info("The report of the listing is at %s.", notice.uri)
-            if on_report is not None:
-                on_report(notice)
+            self._observe(notice)
+        self._observe(RunStatistics(kind="listing", figures=stats))
         return manifest
 
-    def _list(self, files: ManifestFiles, seeds: Seeds) -> Manifest:
-        first_page = self._opening.first
+    def _list(self, files: ManifestFiles, store: Store, seeds: Seeds) -> Manifest:
+        first_page = self._opened.first
         if first_page is None:
-            nothing = _Progressing((), [], Figures())
-            return self._inline([], nothing) if self._request.manifest_uri is None else self._publish(files, nothing)
-        rows, so_far = self._take(first_page)
-        if not so_far.waiting and self._request.manifest_uri is None:
+            nothing = _SoFar([], Figures(), Remainder())
+            return self._inline([], nothing) if self._request.manifest_uri is None else self._publish(nothing)
+        rows, so_far = self._take(first_page, store)
+        if not so_far.remainder.waiting and self._request.manifest_uri is None:
             return self._inline([rows], so_far)
-        if so_far.waiting and self._request.manifest_uri is not None:
+        if so_far.remainder.waiting and self._request.manifest_uri is not None:
             files.check_writable(self._parts_uri)
         writer = PartWriter(files, self._parts_uri, part_prefix(self._run_id, 0))
         writer.append(rows)
         first = self._roots[0]
-        end = so_far.waiting[0].start if so_far.waiting and so_far.waiting[0].start in first else first.end
+        waiting = so_far.remainder.waiting
+        end = waiting[0].start if waiting and waiting[0].start in first else first.end
         so_far.finished.append(FinishedRange(NameRange(first.start, end), tuple(writer.finish())))
-        if so_far.waiting:
-            so_far.waiting = seeds.divide(so_far.waiting)
+        if so_far.remainder.waiting:
+            so_far.remainder.waiting = seeds.divide(so_far.remainder.waiting)
             self._list_rest(so_far, seeds)
         for done in so_far.finished:
             self._ledger.finish(done.names)
         self._ledger.prove()
-        return self._publish(files, so_far)
+        return self._publish(so_far)
 
-    def _take(self, first_page: FirstPage) -> tuple[pa.RecordBatch, _Progressing]:
+    def _take(self, first_page: FirstPage, store: Store) -> tuple[pa.RecordBatch, _SoFar]:
         """Return the rows of the first page that are asked for; what it leaves to do is waiting."""
         root, cursor, page = self._roots[0], first_page.cursor, first_page.page
         taken = cursor.accept(NameColumn(page.rows.column(0)), page.next_page_token)
         rows = page.rows.slice(taken.start, taken.stop - taken.start)
-        row_filter = RowFilter(self._request.filters)
+        row_filter = RowFilter(self._request.filters, OwnObjects(self._request, store))
         kept = row_filter.apply(rows)
         event = page_listed(0, rows, kept, more=not cursor.ended)
         if self._record:
@@ -181,50 +208,56 @@ class ListingRun:
         if self._request.manifest_uri is None:
             check_inline_bytes(event.kept_bytes)
         examples = () if event.first is None or event.last is None else (event.first, *event.examples, event.last)
-        return kept, _Progressing((*rest, *self._roots[1:]), [], figures, examples)
+        remainder = Remainder(waiting=(*rest, *self._roots[1:]), examples=examples)
+        return kept, _SoFar([], figures, remainder)
 
-    def _list_rest(self, so_far: _Progressing, seeds: Seeds) -> None:
+    def _list_rest(self, so_far: _SoFar, seeds: Seeds) -> None:
         """List what is waiting: here, and if that is much, in an engine."""
         if not self._isolated:
-            self._run(so_far, workers=self._request.workers, streams=self._request.streams, isolated=False)
+            self._run(so_far, workers=self._request.workers, streams=self._streams_now(so_far), isolated=False)
             return
         if seeds.pages_in(self._roots) <= HAND_OVER.remaining_pages:
             self._run(
                 so_far,
                 workers=1,
-                streams=min(SMALL_STREAMS, self._request.streams),
+                streams=min(SMALL_STREAMS, self._request.streams or SMALL_STREAMS),
                 isolated=False,
                 hand_over=HAND_OVER,
             )
-        if so_far.waiting:
-            self._run(so_far, workers=self._request.workers, streams=self._request.streams, isolated=True)
+        if so_far.remainder.waiting:
+            self._run(so_far, workers=self._request.workers, streams=self._streams_now(so_far), isolated=True)
+
+    def _streams_now(self, so_far: _SoFar) -> int:
+        """Return how many streams list what is left."""
+        learned = so_far.remainder
+        return self._request.streams or streams_for(
+            learned.page_s, processors=self._request.workers, requests_per_s=learned.found_reads_per_s
+        )
 
     def _run(
-        self, so_far: _Progressing, *, workers: int, streams: int, isolated: bool, hand_over: HandOver | None = None
+        self, so_far: _SoFar, *, workers: int, streams: int, isolated: bool, hand_over: HandOver | None = None
     ) -> None:
         # Not above: a listing of one page, of which there are many, is over before these would be imported.
         from airflow_dataflux.core.listing.job import run_listing
         from airflow_dataflux.core.listing.worker import listing_worker
-        from airflow_dataflux.core.runtime.jobs import Job, run_job
+        from airflow_dataflux.core.runtime.jobs import run_job
+        from airflow_dataflux.core.runtime.workers import Job
 
         workers = min(workers, streams)
+        self._streams = max(self._streams, streams)
         plan = ListingPlan(
             request=replace(self._request, workers=workers),
             store_config=self._store_config,
-            prefixes=self._opening.prefixes,
-            waiting=so_far.waiting,
+            prefixes=self._opened.prefixes,
+            remainder=so_far.remainder,
             parts_uri=self._parts_uri,
             run_id=self._run_id,
             streams=streams,
             page_rows=LARGE_PAGE_ROWS if isolated else None,
-            first_range_id=so_far.next_range_id,
-            examples=so_far.examples,
-            voids=so_far.voids,
-            listed=so_far.figures.listed,
-            inline_bytes=so_far.figures.inline_bytes,
-            found_reads_per_s=so_far.found_reads_per_s,
+            before=so_far.figures,
+            before_s=time.monotonic() - self._opened.started_at,
             hand_over=hand_over,
-            recorded_from=self._opening.started_at if self._record else None,
+            recorded_from=self._opened.started_at if self._record else None,
         )
         outcome: Outcome = run_job(
             Job(run=run_listing, worker_body=listing_worker, workers=workers, payload=plan),
@@ -241,10 +274,7 @@ class ListingRun:
             # What threads of this process used is counted with the process itself.
             outcome.figures.processes.clear()
         so_far.finished.extend(outcome.finished)
-        so_far.waiting = outcome.leftover
-        so_far.examples, so_far.voids = outcome.examples, outcome.voids
-        so_far.found_reads_per_s = outcome.found_reads_per_s
-        so_far.next_range_id = outcome.next_range_id
+        so_far.remainder = outcome.remainder
         so_far.figures.add(outcome.figures)
         if self._record and outcome.record:
             outcome.record.isolated = isolated
@@ -253,58 +283,57 @@ class ListingRun:
     def _pass_on(self, event: object) -> None:
         if isinstance(event, Progress):
             logger.debug("%s", event.text)
-            if self._on_progress is not None:
-                self._on_progress(event)
+            self._observe(event)
 
-    def _publish(self, files: ManifestFiles, so_far: _Progressing) -> Manifest:
+    def _publish(self, so_far: _SoFar) -> Manifest:
         parts = [part for done in so_far.finished for part in done.parts]
-        manifest = publish(
-            files,
-            manifest_uri=self._parts_uri,
+        manifest = self._draft.publish(
             bucket=self._request.bucket,
-            prefixes=self._opening.prefixes,
+            prefixes=self._opened.prefixes,
             parts=parts,
-            listed_at=self._opening.listed_at,
+            listed_at=self._opened.listed_at,
             stats=self._stats(so_far.figures),
             request=described(self._request),
             name_range=self._request.name_range,
+            before_writing=None if self._request.manifest_uri is None else self._check,
         )
         if self._request.manifest_uri is None:
             return self._inline(manifest.batches(), so_far)
         if so_far.figures.lost_workers:
-            self._delete_parts(files, [part.path for part in parts])
+            self._draft.delete_parts()
         return manifest
 
-    def _report(self, files: ManifestFiles, manifest: Manifest) -> ReportNotice | None:
+    def _report(self, files: ManifestFiles, manifest: Manifest) -> ReportInfo | None:
         if self._record is None:
             return None
-        from airflow_dataflux.core.listing.runreport import write_report  # most of it is of use to nobody else
+        from airflow_dataflux.core.listing.listing_report import write_report  # most of it is of use to nobody else
 
         return write_report(files, manifest, self._record)
 
-    def _inline(self, batches: Any, so_far: _Progressing) -> Manifest:
-        return inline(
+    def _check(self, index: Index) -> None:
+        check_result(self._request, index)
+
+    def _inline(self, batches: Any, so_far: _SoFar) -> Manifest:
+        manifest = inline(
             self._request.bucket,
-            self._opening.prefixes,
+            self._opened.prefixes,
             batches,
-            listed_at=self._opening.listed_at,
+            listed_at=self._opened.listed_at,
             stats=self._stats(so_far.figures),
             request=described(self._request),
             name_range=self._request.name_range,
         )
+        self._check(manifest.index)
+        return manifest
 
     def _stats(self, figures: Figures) -> dict[str, Any]:
         used = process_usage()
         return stats_of(
             figures,
             ProcessFigures(
-                role="task", cpu_s=used.cpu_s - self._opening.used_before.cpu_s, peak_rss_bytes=used.peak_rss_bytes
+                role="task", cpu_s=used.cpu_s - self._opened.used_before.cpu_s, peak_rss_bytes=used.peak_rss_bytes
             ),
-            wall_s=time.monotonic() - self._opening.started_at,
+            wall_s=time.monotonic() - self._opened.started_at,
             workers=self._processes,
-            streams=self._request.streams,
+            streams=self._streams,
         )
-
-    def _delete_parts(self, files: ManifestFiles, needed: Sequence[str]) -> None:
-        if self._request.manifest_uri is not None:
-            delete_unneeded(files, self._parts_uri, self._run_id, needed=needed)

@@ -1,19 +1,15 @@
-"""The first page of a listing, asked for before Arrow and most of this package are imported.
-
-Importing them takes longer than a page does (0.1 s and more), and most listings are short. So whoever lists imports
-little, sends the first request, and imports the rest while the service answers.
-"""
+"""The first page of a listing, and what it began with. Imported before Arrow, as `lister.py` is."""
 
 from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from airflow_dataflux.core.config import ListRequest, StoreConfig
-from airflow_dataflux.core.gcs.client import open_store
-from airflow_dataflux.core.gcs.store import Page, RequestCounts
+from airflow_dataflux.core.config import ListRequest
+from airflow_dataflux.core.gcs.store import Page, RequestCounts, StoreFactory, StoreOptions
 from airflow_dataflux.core.listing.cursor import Cursor
 from airflow_dataflux.core.namerange import NameRange, distinct_prefixes, prefix_range
 from airflow_dataflux.core.runtime.cancel import CancelToken
@@ -37,7 +33,7 @@ class FirstPage:
 
 
 @dataclass(frozen=True, slots=True)
-class Opening:
+class OpenedListing:
     """How a listing began.
 
     Attributes:
@@ -57,8 +53,18 @@ class Opening:
     used_before: Usage
 
 
-def open_listing(request: ListRequest, store_config: StoreConfig, tokens: TokenSource, cancel: CancelToken) -> Opening:
-    """Ask for the first page. Raises what the service answers: no such bucket, no permission, not available."""
+def open_listing(
+    request: ListRequest,
+    store_config: StoreFactory,
+    tokens: TokenSource,
+    cancel: CancelToken,
+    *,
+    meanwhile: Callable[[], None],
+) -> OpenedListing:
+    """Ask for the first page, and call `meanwhile` while it is on its way.
+
+    Raises what the service answers: no such bucket, no permission, not available.
+    """
     started_at, listed_at, used_before = time.monotonic(), datetime.now(UTC), process_usage()
     prefixes = distinct_prefixes(request.prefixes)
     names = request.name_range or NameRange()
@@ -67,19 +73,8 @@ def open_listing(request: ListRequest, store_config: StoreConfig, tokens: TokenS
     if asked:  # else no name of the range begins with one of the prefixes
         prefix, root = asked[0]
         cursor = Cursor(root, prefix, request.filters.match_glob)
-        store = open_store(store_config, tokens, connections=1, cancel=cancel, meanwhile=_import_the_rest)
+        store = store_config.open(tokens, StoreOptions(connections=1, cancel=cancel, meanwhile=meanwhile))
         with contextlib.closing(store):
             page = store.list_page(request.bucket, cursor.request())
             first = FirstPage(cursor, page, store.counts())
-    return Opening(prefixes, tuple(root for _, root in asked), first, started_at, listed_at, used_before)
-
-
-def shown(request: ListRequest) -> str:
-    """Return what is listed, as logs name it."""
-    named = [f"gs://{request.bucket}/{prefix}" for prefix in request.prefixes[:3]]
-    more = len(request.prefixes) - len(named)
-    return ", ".join(named) + (f" and {more} more prefixes" if more else "")
-
-
-def _import_the_rest() -> None:
-    import airflow_dataflux.core.listing.listingrun  # noqa: F401
+    return OpenedListing(prefixes, tuple(root for _, root in asked), first, started_at, listed_at, used_before)
