@@ -10,18 +10,27 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import pyarrow as pa
 
-from airflow_dataflux.core.manifest.rows import rows_of
+from airflow_dataflux.core.arrow import ROW_SCHEMA, rows_of
 from airflow_dataflux.core.model import Row
-from airflow_dataflux.core.rowschema import ROW_SCHEMA
-
-if TYPE_CHECKING:
-    from airflow_dataflux.core.manifest.manifest import Manifest
 
 _NO_ROWS = pa.record_batch([pa.nulls(0, field.type) for field in ROW_SCHEMA], schema=ROW_SCHEMA)
+
+
+class Comparable(Protocol):
+    """What can be compared: a manifest or a shard of one."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of the rows."""
+        ...
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Yield the rows in `ROW_SCHEMA`, sorted by name."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,7 +95,7 @@ class ManifestDiff:
     Every iteration and every call below reads both manifests again, and raises what reading them raises.
     """
 
-    def __init__(self, *, before: Manifest, after: Manifest) -> None:
+    def __init__(self, *, before: Comparable, after: Comparable) -> None:
         self._before = before
         self._after = after
         self.added = RowSequence(self.windows, lambda window: window.added)
@@ -110,7 +119,7 @@ class ManifestDiff:
         """Yield the differences range by range; ranges without any are left out."""
         if self._before.fingerprint == self._after.fingerprint:
             return
-        before, after = _Cursor(self._before.batches()), _Cursor(self._after.batches())
+        before, after = SortedStream(self._before.batches()), SortedStream(self._after.batches())
         while ends := [cursor.last_name for cursor in (before, after) if cursor.last_name is not None]:
             bound = min(ends)
             window = _compare(before.take(bound), after.take(bound))
@@ -118,7 +127,7 @@ class ManifestDiff:
                 yield window
 
 
-class _Cursor:
+class SortedStream:
     """A sorted stream of batches that is consumed up to a name at a time."""
 
     def __init__(self, batches: Iterator[pa.RecordBatch]) -> None:

@@ -2,7 +2,9 @@
 
 Guarantees: a file appears whole or not at all (temporary file and rename locally, one upload on object stores);
 writing creates missing directories; reading what is not there raises FileNotFoundError for every scheme, and deleting
-it is success. Assumptions: files are small (a part is about half a MiB), so they are read and written in one piece.
+it is success. Each write to `gs://` names the generation that it replaces, so it is safe to repeat, and is repeated by
+the store's retry policy: an answer that was lost is no failure. Assumptions: files are small (a part is about half a
+MiB), so they are read and written in one piece.
 Nothing is synced to the platter: a damaged part is found when it is read, because the index has its hash. Thread-safe.
 
 `gs://` goes through the Store, so that credentials, retries, pacing and `user_project` are the ones of the listing.
@@ -11,14 +13,16 @@ Nothing is synced to the platter: a damaged part is found when it is read, becau
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_dataflux.core.errors import InvalidRequestError, ManifestError
 from airflow_dataflux.core.gcs.store import Store
-from airflow_dataflux.core.manifest.bucketfiles import BucketFiles
+from airflow_dataflux.core.manifest.bucket_files import BucketFiles, StoredFile, check_size
 from airflow_dataflux.core.manifest.location import Location, parse_location
 
 if TYPE_CHECKING:
@@ -26,8 +30,11 @@ if TYPE_CHECKING:
 
 
 class _Backend(Protocol):
-    def read(self, location: Location) -> bytes: ...
+    def read(self, location: Location, most_bytes: int | None) -> StoredFile: ...
+    def create(self, location: Location, data: bytes) -> None: ...
+    def replace(self, location: Location, data: bytes, seen: int | None) -> None: ...
     def write(self, location: Location, data: bytes) -> None: ...
+    def check_replaceable(self, location: Location) -> None: ...
     def delete(self, location: Location) -> None: ...
     def names(self, location: Location) -> Iterator[str]: ...
     def check_writable(self, location: Location) -> None: ...
@@ -46,13 +53,41 @@ class ManifestFiles:
         self._other = _OtherFiles()
         self._bucket = BucketFiles(store)
 
-    def read(self, uri: str) -> bytes:
-        """Return the whole content (gs: two class B requests). Raises FileNotFoundError, or what the place raises."""
+    def read(self, uri: str, *, most_bytes: int | None = None) -> bytes:
+        """Return the whole content (gs: two class B requests).
+
+        Raises ManifestError, before anything is read, if the file is larger than `most_bytes`; FileNotFoundError; and
+        what the place raises.
+        """
         location = parse_location(uri)
-        return self._backend(location).read(location)
+        return self._backend(location).read(location, most_bytes).data
+
+    def find(self, uri: str, *, most_bytes: int | None = None) -> StoredFile | None:
+        """Return the file as it is now; None if there is none. Otherwise as `read`."""
+        location = parse_location(uri)
+        try:
+            return self._backend(location).read(location, most_bytes)
+        except FileNotFoundError:
+            return None
+
+    def create(self, uri: str, data: bytes) -> None:
+        """Create a file whose name nobody else uses (gs: one class A request).
+
+        Raises PreconditionFailedError if an object of that name and other content is there, and what the place raises.
+        """
+        location = parse_location(uri)
+        self._backend(location).create(location, data)
+
+    def replace(self, uri: str, data: bytes, seen: StoredFile | None) -> None:
+        """Put the file in the place of what `find` returned (gs: one class A request).
+
+        Raises PreconditionFailedError if something else is there now (gs only), and what the place raises.
+        """
+        location = parse_location(uri)
+        self._backend(location).replace(location, data, None if seen is None else seen.generation)
 
     def write(self, uri: str, data: bytes) -> None:
-        """Create or replace the file, atomically (gs: one class A request)."""
+        """Create or replace the file, whatever is there (gs: one class A and one class B request)."""
         location = parse_location(uri)
         self._backend(location).write(location, data)
 
@@ -74,23 +109,58 @@ class ManifestFiles:
         location = parse_location(uri)
         self._backend(location).check_writable(location)
 
+    def check_replaceable(self, uri: str) -> None:
+        """Prove that the index of a manifest may be replaced, if there is one (gs: one class B request).
+
+        Raises ManifestError if it is under a hold or a retention policy or is no index, and what the store raises.
+        """
+        location = parse_location(uri)
+        self._backend(location).check_replaceable(location)
+
     def _backend(self, location: Location) -> _Backend:
         if location.scheme == "file":
             return self._local
         return self._bucket if location.scheme == "gs" else self._other
 
 
+def open_file(name: str, flags: int = os.O_RDONLY, *, dir_fd: int | None = None, follow_symlinks: bool = False) -> int:
+    """Open a regular file; `flags` may create it.
+
+    Raises OSError, ENXIO for anything else: a pipe in its place would be waited for, and a device read, without end.
+    """
+    flags |= os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow_symlinks else os.O_NOFOLLOW)
+    descriptor = os.open(name, flags, 0o666, dir_fd=dir_fd)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.ENXIO, "it is not a regular file", name)
+    return descriptor
+
+
+def _open_linked(path: str, flags: int) -> int:
+    return open_file(path, flags, follow_symlinks=True)
+
+
 class _LocalFiles:
     """Files of this machine, or of a file system that every worker mounts."""
 
-    def read(self, location: Location) -> bytes:
+    def read(self, location: Location, most_bytes: int | None) -> StoredFile:
         try:
-            with open(location.path, "rb") as file:
-                return file.read()
+            with open(location.path, "rb", opener=_open_linked) as file:
+                check_size(location, os.fstat(file.fileno()).st_size, most_bytes)
+                return StoredFile(file.read())
         except FileNotFoundError:
             raise
         except OSError as error:
             raise ManifestError(f"Cannot read {location.uri}: {error.strerror or error}.", uri=location.uri) from error
+
+    def create(self, location: Location, data: bytes) -> None:
+        self.write(location, data)
+
+    def replace(self, location: Location, data: bytes, seen: int | None) -> None:
+        self.write(location, data)
+
+    def check_replaceable(self, location: Location) -> None:
+        pass
 
     def write(self, location: Location, data: bytes) -> None:
         directory, name = os.path.split(location.path)
@@ -128,7 +198,7 @@ class _LocalFiles:
             yield from (entry.name for entry in entries if entry.is_file())
 
     def check_writable(self, location: Location) -> None:
-        probe = parse_location(f"{location.uri}/.writable-{secrets.token_hex(6)}")
+        probe = location.below(f".writable-{secrets.token_hex(6)}")
         self.write(probe, b"")
         self.delete(probe)
 
@@ -136,14 +206,26 @@ class _LocalFiles:
 class _OtherFiles:
     """Any other scheme, through fsspec and the package it names for the scheme."""
 
-    def read(self, location: Location) -> bytes:
+    def read(self, location: Location, most_bytes: int | None) -> StoredFile:
         files, path = self._open(location)
         try:
-            return bytes(files.cat_file(path))
+            if most_bytes is not None:
+                files.invalidate_cache(path)
+                check_size(location, files.size(path), most_bytes)
+            return StoredFile(bytes(files.cat_file(path)))
         except FileNotFoundError as error:
             raise FileNotFoundError(f"There is no file {location.uri}.") from error
         except OSError as error:
             raise ManifestError(f"Cannot read {location.uri}: {error}.", uri=location.uri) from error
+
+    def create(self, location: Location, data: bytes) -> None:
+        self.write(location, data)
+
+    def replace(self, location: Location, data: bytes, seen: int | None) -> None:
+        self.write(location, data)
+
+    def check_replaceable(self, location: Location) -> None:
+        pass
 
     def write(self, location: Location, data: bytes) -> None:
         files, path = self._open(location)
@@ -168,7 +250,7 @@ class _OtherFiles:
                     yield str(entry["name"]).rpartition("/")[2]
 
     def check_writable(self, location: Location) -> None:
-        probe = parse_location(f"{location.uri}/.writable-{secrets.token_hex(6)}")
+        probe = location.below(f".writable-{secrets.token_hex(6)}")
         self.write(probe, b"")
         self.delete(probe)
 
@@ -179,7 +261,7 @@ class _OtherFiles:
             found: tuple[Any, str] = url_to_fs(location.uri)
         except (ValueError, ImportError) as error:
             raise InvalidRequestError(
-                f"{location.uri!r}: no file system answers to {location.scheme}:// ({error}). Install the fsspec "
+                f"{location.uri!r}: there is no file system for {location.scheme}:// ({error}). Install the fsspec "
                 "package for it on every worker, or use gs:// or file://.",
                 uri=location.uri,
             ) from error

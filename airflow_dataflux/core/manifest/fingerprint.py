@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from airflow_dataflux.core.arrowcompute import compute
+from airflow_dataflux.core.arrow import compute
 
 PRIME = (1 << 120) - 119
 """The largest prime below 2**120: it fills four of CPython's 30-bit digits, and the cost grows with the digits."""

@@ -13,12 +13,13 @@ from typing import Any
 
 import msgspec
 
+from airflow_dataflux.core.config import check_bucket_name
 from airflow_dataflux.core.errors import InvalidRequestError, ManifestError, ManifestNotFoundError
 from airflow_dataflux.core.manifest.files import ManifestFiles
 from airflow_dataflux.core.manifest.fingerprint import Digest
-from airflow_dataflux.core.manifest.location import INDEX_NAME, join_uri
+from airflow_dataflux.core.manifest.location import INDEX_NAME, join_uri, parse_location
 from airflow_dataflux.core.manifest.parts import PartInfo
-from airflow_dataflux.core.manifest.schema import FORMAT
+from airflow_dataflux.core.manifest.schema import FORMAT, PART_MOST_BYTES, PART_MOST_ROWS
 from airflow_dataflux.core.namerange import NameRange
 
 
@@ -51,6 +52,10 @@ class Index(msgspec.Struct, frozen=True, kw_only=True):
     name_range: NameRange | None = None
 
 
+INDEX_MOST_BYTES = 512 << 20
+"""Largest index that is read: 50 KB per million objects make one of 10,000 million."""
+
+
 class _FormatOnly(msgspec.Struct):
     format: str
 
@@ -81,11 +86,17 @@ def build_index(
         total_bytes=sum(part.total_bytes for part in ordered),
         fingerprint=_digest(ordered).fingerprint(),
         listed_at=listed_at,
-        request=msgspec.to_builtins(request),
+        request=request_as_read(request),
         stats=dict(stats),
         parts=ordered,
         name_range=name_range,
     )
+
+
+def request_as_read(request: object) -> dict[str, Any]:
+    """Return a request as it is read from an index, with lists for tuples: what was just made then equals it."""
+    read: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(request))
+    return read
 
 
 def encode_index(index: Index) -> bytes:
@@ -104,8 +115,11 @@ def decode_index(data: bytes, uri: str) -> Index:
                 uri=uri,
             )
         index = msgspec.json.decode(data, type=Index)
+        check_bucket_name(index.bucket)
+        for part in index.parts:
+            _check_part(part, uri)
         digest = _digest(index.parts)
-    except (msgspec.DecodeError, ValueError) as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         if isinstance(error, ManifestError):
             raise
         raise ManifestError(f"{uri} is no manifest index ({error}). List the bucket again.", uri=uri) from error
@@ -128,7 +142,7 @@ def read_index(files: ManifestFiles, uri: str) -> Index:
     """
     index_uri = join_uri(uri, INDEX_NAME)
     try:
-        data = files.read(index_uri)
+        data = files.read(index_uri, most_bytes=INDEX_MOST_BYTES)
     except FileNotFoundError as error:
         raise ManifestNotFoundError(
             f"There is no manifest at {uri}: {index_uri} does not exist. Check the URI, that the listing that writes "
@@ -138,13 +152,41 @@ def read_index(files: ManifestFiles, uri: str) -> Index:
     return decode_index(data, index_uri)
 
 
+def _check_part(part: PartInfo, index_uri: str) -> None:
+    """Refuse a part that no writer makes: far too large, or in a place that is none of this manifest's.
+
+    A part is below the manifest's directory, or, where a join took it over, in the same kind of storage or on gs://.
+    Raises ManifestError.
+    """
+    scheme = parse_location(index_uri).scheme
+    if "://" in part.path:
+        ours = parse_location(part.path).scheme in (scheme, "gs")
+    else:
+        ours = not part.path.startswith("/") and ".." not in part.path.split("/") and "\0" not in part.path
+    if not ours:
+        raise ManifestError(
+            f"{index_uri} may not name the part {part.path!r}: it is neither below the manifest's directory nor in the "
+            "same kind of storage. List the bucket again.",
+            uri=index_uri,
+        )
+    if part.file_bytes > PART_MOST_BYTES or part.object_count > PART_MOST_ROWS:
+        raise ManifestError(
+            f"{index_uri} names a part of {part.file_bytes} bytes and {part.object_count} rows, {part.path!r}. Parts "
+            f"have at most {PART_MOST_BYTES} bytes and {PART_MOST_ROWS} rows.",
+            uri=index_uri,
+        )
+
+
 def _digest(parts: Sequence[PartInfo]) -> Digest:
     """Compose the parts' digests. Raises ManifestError if the parts are not sorted and disjoint."""
     digest = Digest()
     before: PartInfo | None = None
     for part in parts:
         if part.object_count < 1 or part.first_name > part.last_name:
-            raise ManifestError(f"The part {part.path} is empty or runs backwards.", part=part.path)
+            raise ManifestError(
+                f"The part {part.path} has no rows, or its last name is before its first. List the bucket again.",
+                part=part.path,
+            )
         if before is not None and part.first_name <= before.last_name:
             raise ManifestError(
                 f"The parts {before.path} and {part.path} overlap: the first ends at {before.last_name!r}, the second "

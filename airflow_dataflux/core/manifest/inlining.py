@@ -14,17 +14,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-import msgspec
 import pyarrow as pa
 
-from airflow_dataflux.core.arrowcompute import total
-from airflow_dataflux.core.arrowvalues import column
+from airflow_dataflux.core.arrow import ROW_SCHEMA, column, total
 from airflow_dataflux.core.errors import InvalidRequestError, ManifestError, ManifestTooLargeError
 from airflow_dataflux.core.manifest.fingerprint import Digest
-from airflow_dataflux.core.manifest.index import Index
+from airflow_dataflux.core.manifest.index import Index, request_as_read
 from airflow_dataflux.core.manifest.schema import FORMAT, check_rows
 from airflow_dataflux.core.namerange import NameRange
-from airflow_dataflux.core.rowschema import ROW_SCHEMA
 
 INLINE_MAX_BYTES = 256 << 10
 """Most JSON bytes of objects in a reference: XCom is a database row, and 1 MB takes 0.2 s to push."""
@@ -142,7 +139,7 @@ def inline_index(
         total_bytes=total(rows.column("size")),
         fingerprint=Digest().extend(rows).fingerprint(),
         listed_at=listed_at,
-        request=msgspec.to_builtins(request),
+        request=request_as_read(request),
         stats=dict(stats),
         name_range=name_range,
     )

@@ -9,48 +9,28 @@ whole manifest's.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from airflow_dataflux.core.arrowcompute import total
-from airflow_dataflux.core.errors import InvalidRequestError, ManifestError
+from airflow_dataflux.core.arrow import ROW_SCHEMA, rows_of, total
+from airflow_dataflux.core.config import SelectRequest
+from airflow_dataflux.core.errors import InvalidRequestError, ManifestChangedError, ManifestError
 from airflow_dataflux.core.gcs.store import Store
-from airflow_dataflux.core.manifest.boundaries import boundary_names
+from airflow_dataflux.core.manifest.diff import ManifestDiff
 from airflow_dataflux.core.manifest.files import ManifestFiles
 from airflow_dataflux.core.manifest.index import Index, read_index
 from airflow_dataflux.core.manifest.location import manifest_location
-from airflow_dataflux.core.manifest.reader import PartedRows, RowSource
-from airflow_dataflux.core.manifest.rows import rows_of
-from airflow_dataflux.core.manifest.shards import Interval, cut
+from airflow_dataflux.core.manifest.reader import InlineRows, PartedRows, RememberedRows, RowSource
+from airflow_dataflux.core.manifest.reference import InlineReference, make_reference, read_reference
+from airflow_dataflux.core.manifest.sharding import Interval, Shard, boundary_names, cut
 from airflow_dataflux.core.model import Row
 from airflow_dataflux.core.namerange import NameRange
-from airflow_dataflux.core.rowschema import ROW_SCHEMA
+from airflow_dataflux.core.parameters import request_from
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from airflow_dataflux.core.manifest.diff import ManifestDiff
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Shard:
-    """Which piece of a manifest this is.
-
-    Attributes:
-        index: from 0.
-        count: pieces in all.
-        object_count, total_bytes: of this piece.
-        start: position of its first row in the whole manifest.
-    """
-
-    index: int
-    count: int
-    object_count: int
-    total_bytes: int
-    start: int
 
 
 class Manifest:
@@ -93,22 +73,40 @@ class Manifest:
         Raises InvalidRequestError for anything else, ManifestChangedError if the manifest at the URI is not the one the
         reference was made from, and what `open` raises.
         """
-        from airflow_dataflux.core.manifest.reference import open_reference
-
-        return open_reference(reference, store)
+        read = read_reference(reference)
+        if isinstance(read, InlineReference):
+            start = read.shard.start if read.shard else 0
+            return cls(index=read.index, source=InlineRows(read.rows), uri=None, shard=read.shard, source_start=start)
+        manifest = cls.open(read.uri, store=store)
+        if read.fingerprint not in (None, manifest.fingerprint):
+            raise ManifestChangedError(
+                f"The manifest at {read.uri} was replaced: the reference was made from {read.fingerprint}, there is "
+                f"{manifest.fingerprint} now, listed at {manifest.listed_at.isoformat()}. Run the listing and what "
+                "follows again, and give each run a manifest_uri of its own, such as one with {{ run_id }} in it.",
+                uri=read.uri,
+                expected=read.fingerprint,
+                found=manifest.fingerprint,
+            )
+        if read.bucket not in (None, manifest.bucket):
+            raise ManifestChangedError(
+                f"The manifest at {read.uri} lists gs://{manifest.bucket}, the reference was made of "
+                f"gs://{read.bucket}. Somebody changed one of them: list the bucket again.",
+                uri=read.uri,
+                expected=read.bucket,
+                found=manifest.bucket,
+            )
+        return manifest if read.shard is None else manifest.piece(read.shard)
 
     def reference(self) -> dict[str, Any]:
         """Return the plain dict that stands for this manifest in XCom; docs/reference/manifest-format.md has its keys.
 
         Raises what reading rows raises, for an inline manifest.
         """
-        from airflow_dataflux.core.manifest.reference import make_reference
-
-        return make_reference(self)
+        return make_reference(self._index, uri=self._uri, shard=self._shard, batches=self.batches())
 
     @property
     def bucket(self) -> str:
-        """Bare name of the bucket that was listed."""
+        """Name of the listed bucket, without gs://."""
         return self._index.bucket
 
     @property
@@ -118,7 +116,7 @@ class Manifest:
 
     @property
     def name_range(self) -> NameRange | None:
-        """The only names that were listed, where several listings share the work; None: all names."""
+        """Range of the listed names, if several listings share the work; None: all names."""
         return self._index.name_range
 
     @property
@@ -143,12 +141,12 @@ class Manifest:
 
     @property
     def stats(self) -> dict[str, Any]:
-        """What the listing counted (a copy)."""
+        """Statistics of the listing (a copy)."""
         return dict(self._index.stats)
 
     @property
     def request(self) -> dict[str, Any]:
-        """What the listing was asked for (a copy); empty for an inline manifest that came through a reference."""
+        """The request of the listing (a copy); empty for an inline manifest that came through a reference."""
         return dict(self._index.request)
 
     @property
@@ -163,8 +161,30 @@ class Manifest:
 
     @property
     def shard_info(self) -> Shard | None:
-        """Which piece this is, None for a whole manifest."""
+        """Number and size of this shard; None for a whole manifest."""
         return self._shard
+
+    def whole(self) -> Manifest | None:
+        """Return the manifest that this is a shard of; itself if it is none, None for a shard of an inline manifest."""
+        if self._shard is None:
+            return self
+        if self._uri is None:
+            return None
+        return Manifest(index=self._index, source=self._source, uri=self._uri, shard=None)
+
+    def remembering(self, most_bytes: int) -> Manifest:
+        """Return this manifest, for several walks: rows of up to so many bytes stay in memory after the first."""
+        return Manifest(
+            index=self._index,
+            source=RememberedRows(self._source, most_bytes),
+            uri=self._uri,
+            shard=self._shard,
+            source_start=self._source_start,
+        )
+
+    def batches_between(self, start: int, stop: int) -> Iterator[pa.RecordBatch]:
+        """Yield some rows of a whole manifest, as `batches` yields all; they are not counted against the index."""
+        yield from self._source.batches(start, stop)
 
     def __len__(self) -> int:
         """Return the number of objects, of this shard if it is one."""
@@ -181,8 +201,8 @@ class Manifest:
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Yield the rows in `ROW_SCHEMA`, sorted by name in UTF-8 byte order, fewer than 8,192 at once.
 
-        Memory is bounded whatever the size. Raises ManifestError (ManifestChangedError, ManifestNotFoundError) when
-        what is read is not what the index describes; what was yielded until then is right but not all.
+        Memory does not grow with the manifest. Raises ManifestError (ManifestChangedError, ManifestNotFoundError) if
+        the parts differ from the index; the rows yielded until then are right, but incomplete.
         """
         row_count = total_bytes = 0
         for batch in self._source.batches(self._interval.start, self._interval.stop):
@@ -213,11 +233,11 @@ class Manifest:
         return self.to_arrow().to_pandas()
 
     def shards(self, count: int) -> list[Manifest]:
-        """Cut this manifest into `count` contiguous shards of nearly equal bytes; the same every time.
+        """Divide this manifest into `count` contiguous shards of nearly equal bytes; the same every time.
 
-        An object weighs its bytes and 4 KiB, so that empty objects are spread too. A shard is never empty: with fewer
-        objects than `count` there are fewer shards, and none of an empty manifest. Reads at most the parts in which a
-        cut falls. Raises InvalidRequestError if `count` is not positive, and what reading raises.
+        An object's weight is its bytes and 4 KiB, so empty objects are distributed, too. A shard is never empty: if
+        there are fewer objects than `count`, there are fewer shards; an empty manifest has none. Reads at most the
+        parts with a boundary. Raises InvalidRequestError if `count` is not positive, and the errors of reading.
         """
         if count < 1:
             raise InvalidRequestError(f"The number of shards must be 1 or more, got {count}.")
@@ -238,7 +258,7 @@ class Manifest:
         ]
 
     def shards_of(self, shard_bytes: int) -> list[Manifest]:
-        """Cut this manifest into as many shards as it has `shard_bytes`, rounded up. Otherwise as `shards`."""
+        """Divide this manifest into shards of about `shard_bytes` each, rounding their number up, as `shards` does."""
         if shard_bytes < 1:
             raise InvalidRequestError(f"shard_bytes must be 1 or more, got {shard_bytes}.")
         return self.shards(max(1, -(-self.total_bytes // shard_bytes)))
@@ -271,16 +291,54 @@ class Manifest:
         )
 
     def diff(self, other: Manifest) -> ManifestDiff:
-        """Compare this manifest with an earlier one, `other`: `today.diff(yesterday).added` is what is new today.
+        """Compare this manifest with an earlier one, `other`: `today.diff(yesterday).added` has today's new rows.
 
-        Reads nothing yet: iterating and counting do.
+        Nothing is read until the result is iterated or counted.
         """
-        from airflow_dataflux.core.manifest.diff import ManifestDiff
-
         return ManifestDiff(before=other, after=self)
 
+    def select(self, *, store: Store | None = None, **asked: Any) -> Manifest:
+        """Return a manifest of some of the objects; the same for the same manifest and parameters.
+
+        Args:
+            store: for a `manifest_uri` on gs://; None opens one with the default credentials.
+            asked: the fields of `SelectRequest` (`core/config.py`), but for `splits`.
+
+        Without `manifest_uri` the rows stay in memory, and must fit into a reference. Raises InvalidRequestError,
+        ManifestTooLargeError, and the errors of reading and writing.
+        """
+        from airflow_dataflux.core.manifest.deriving import select  # which makes manifests, and so imports this
+
+        if asked.pop("splits", None) is not None:
+            raise InvalidRequestError("A selection is one manifest: call split for one of each split.")
+        return select(self, request_from(SelectRequest, asked), store=store)[""]
+
+    def split(self, splits: Mapping[str, float], *, store: Store | None = None, **asked: Any) -> dict[str, Manifest]:
+        """Divide the objects, or those that are selected, into splits: `split({"train": 0.9, "val": 0.1})`.
+
+        A hash of the sample's key decides its split. `group_by` keeps the files of a sample together, and no sample
+        moves when the bucket grows. With `manifest_uri`, each split is written below it. Otherwise as `select`.
+        """
+        from airflow_dataflux.core.manifest.deriving import select
+
+        return select(self, request_from(SelectRequest, {**asked, "splits": splits}), store=store)
+
+    def union(self, *others: Manifest, manifest_uri: str | None = None, store: Store | None = None) -> Manifest:
+        """Return a manifest of the objects of this one and of `others`, of the same bucket; each object once.
+
+        Raises ManifestError if an object has two generations among them. Otherwise as `select`.
+        """
+        from airflow_dataflux.core.manifest.deriving import unite
+
+        return unite([self, *others], manifest_uri=manifest_uri, store=store)
+
     def piece(self, shard: Shard) -> Manifest:
-        """Return the rows that `shard` names, for references; the caller has checked that they exist."""
+        """Return the rows that `shard` names. Raises InvalidRequestError if there are not so many."""
+        if shard.start + shard.object_count > self._source_start + self._source.object_count:
+            raise InvalidRequestError(
+                f"The shard reference names rows up to {shard.start + shard.object_count}, and the manifest at "
+                f"{self._uri} has {len(self)}. Use shard references as they were returned."
+            )
         return Manifest(
             index=self._index, source=self._source, uri=self._uri, shard=shard, source_start=self._source_start
         )

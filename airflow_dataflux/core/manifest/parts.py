@@ -3,7 +3,8 @@
 Guarantees: rows are checked to be sorted and unique as they come; a part file appears whole or not at all, and is
 described (hash, digest, counts) by whoever wrote it; a PartInfo pickles and is a few hundred bytes. Memory: at most
 `ROW_GROUP_BYTES` of rows and one part encoded. A part alone is worth nothing: only an index makes a manifest, so what
-a writer leaves when it dies is never read. Not thread-safe: one writer belongs to one thread.
+a writer leaves when it fails is never read, and whoever drafts the manifest deletes it (`publishing.py`). Not
+thread-safe: one writer belongs to one thread.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import TypeVar
 import msgspec
 import pyarrow as pa
 
-from airflow_dataflux.core.arrowcompute import total
+from airflow_dataflux.core.arrow import ROW_SCHEMA, total
 from airflow_dataflux.core.manifest.files import ManifestFiles
 from airflow_dataflux.core.manifest.fingerprint import Digest
 from airflow_dataflux.core.manifest.location import join_uri, manifest_location
@@ -30,7 +31,6 @@ from airflow_dataflux.core.manifest.schema import (
     ROW_GROUP_ROWS,
     check_rows,
 )
-from airflow_dataflux.core.rowschema import ROW_SCHEMA
 
 _T = TypeVar("_T")
 
@@ -128,7 +128,8 @@ class PartWriter:
         """Add rows in `ROW_SCHEMA`, sorted, unique, and after all rows appended before.
 
         Writes a file whenever a part is full, in this thread (gs: one class A request per part).
-        Raises ManifestError for rows out of order, before anything is added, and what writing raises: abandon then.
+        Raises ManifestError for rows out of order, before anything is added, and what writing raises: the writer is of
+        no use then.
         """
         check_rows(batch, self._last_name)
         if batch.num_rows == 0:
@@ -149,14 +150,6 @@ class PartWriter:
         self._close_part()
         return list(self._written)
 
-    def abandon(self) -> None:
-        """Delete what was written and forget what was not. Safe to call at any time, and twice."""
-        self._part = None
-        self._waiting, self._waiting_rows, self._waiting_bytes = [], 0, 0
-        while self._written:
-            self._files.delete(join_uri(self._directory, self._written[-1].path))
-            self._written.pop()
-
     def _encode(self) -> None:
         if not self._waiting:
             return
@@ -174,7 +167,7 @@ class PartWriter:
         path = f"part-{self._prefix}-{len(self._written):05d}.parquet"
         part, self._part = self._part, None
         data, info = self._in_turn(lambda: part.close(path))
-        self._files.write(join_uri(self._directory, path), data)
+        self._files.create(join_uri(self._directory, path), data)
         self._written.append(info)
 
     def _in_turn(self, work: Callable[[], _T]) -> _T:

@@ -18,18 +18,34 @@ from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
 
-from airflow_dataflux.core.arrowcompute import total
+from airflow_dataflux.core.arrow import ROW_SCHEMA, compute, total
 from airflow_dataflux.core.errors import ManifestChangedError, ManifestError, ManifestNotFoundError
 from airflow_dataflux.core.manifest.files import ManifestFiles
 from airflow_dataflux.core.manifest.fingerprint import Digest
 from airflow_dataflux.core.manifest.index import Index, read_index
 from airflow_dataflux.core.manifest.location import join_uri
 from airflow_dataflux.core.manifest.parts import Mark, PartInfo
-from airflow_dataflux.core.manifest.schema import MARK_ROWS, check_rows
+from airflow_dataflux.core.manifest.schema import (
+    GROUP_MOST_ROWS,
+    MARK_ROWS,
+    NAME_MOST_BYTES,
+    PART_MOST_BYTES,
+    TEXT_MOST_BYTES,
+    check_rows,
+)
 
 if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
 
+
+_MOST_TEXT_BYTES = {
+    field.name: NAME_MOST_BYTES if field.name == "name" else TEXT_MOST_BYTES
+    for field in ROW_SCHEMA
+    if field.type == pa.string()
+}
+
+_BATCH_MOST_BYTES = 128 << 20
+"""What rows that are decoded at once may become at worst, a column."""
 
 _PARTS_AHEAD = 4
 """Parts fetched ahead from afar: 20-100 ms of latency each, against about 8 ms to decode one."""
@@ -120,9 +136,12 @@ class PartedRows:
                     kept.clear()
                     kept[number] = self._open(self._index.parts[number], self._data(number))
                 offset, end = self._starts[number], min(stop, self._starts[number + 1])
-                for group, first, last in _overlapping_groups(kept[number], start - offset, end - offset):
-                    table = kept[number].read_row_group(group, columns=[column], use_threads=False)
-                    pieces.append(table.column(0).combine_chunks().slice(first, last - first))
+                try:
+                    for group, first, last in _overlapping_groups(kept[number], start - offset, end - offset):
+                        values = _read_group(kept[number], group, [column]).column(0)
+                        pieces.append(values.combine_chunks().slice(first, last - first))
+                except (pa.ArrowException, OSError, _OversizedError) as error:
+                    raise self._wrong_part(self._index.parts[number], f"its rows cannot be read ({error})") from error
                 start = end
             return pa.chunked_array(pieces).combine_chunks()
 
@@ -155,7 +174,7 @@ class PartedRows:
         """Return a part's verified bytes."""
         part = self._index.parts[number]
         try:
-            data = self._files.read(join_uri(self._uri, part.path))
+            data = self._files.read(join_uri(self._uri, part.path), most_bytes=PART_MOST_BYTES)
         except FileNotFoundError as error:
             raise self._wrong_part(part, "it does not exist") from error
         if len(data) != part.file_bytes:
@@ -173,13 +192,17 @@ class PartedRows:
             raise self._wrong_part(part, f"it is no Parquet file ({error})") from error
         if file.metadata.num_rows != part.object_count:
             raise self._wrong_part(part, f"it has {file.metadata.num_rows} rows, expected {part.object_count}")
+        if not file.schema_arrow.equals(ROW_SCHEMA):
+            raise self._wrong_part(part, "its columns are not those of a manifest")
         return file
 
     def _part_rows(self, part: PartInfo, data: bytes, first: int, end: int) -> Iterator[pa.RecordBatch]:
         file = self._open(part, data)
-        for group, start, stop in _overlapping_groups(file, first, end):
-            table = file.read_row_group(group, use_threads=False).combine_chunks()
-            yield from table.slice(start, stop - start).to_batches()
+        try:
+            for group, start, stop in _overlapping_groups(file, first, end):
+                yield from _read_group(file, group).slice(start, stop - start).to_batches()
+        except (pa.ArrowException, OSError, _OversizedError) as error:
+            raise self._wrong_part(part, f"its rows cannot be read ({error})") from error
 
     def _wrong_part(self, part: PartInfo, finding: str) -> ManifestError:
         """Return the error for a part that is not what the index says; a replaced manifest is the usual cause."""
@@ -205,6 +228,41 @@ class PartedRows:
             uri=self._uri,
             part=uri,
         )
+
+
+class _OversizedError(Exception):
+    """What a row group holds is far more than rows of objects can be."""
+
+
+def _read_group(file: ParquetFile, group: int, columns: Sequence[str] = ROW_SCHEMA.names) -> pa.Table:
+    """Read a row group in bounded memory, whatever the file says and holds. Raises _OversizedError and ArrowException.
+
+    Encodings that shorten repetition can make gigabytes of a small file: each text may be as long as all that is stored
+    of its column. So rows are read a few at a time where that could be too much, and their texts measured.
+    """
+    described = file.metadata.row_group(group)
+    if described.num_rows > GROUP_MOST_ROWS or described.total_byte_size > PART_MOST_BYTES:
+        raise _OversizedError(f"a row group has {described.num_rows} rows and {described.total_byte_size} bytes")
+    texts = [described.column(ROW_SCHEMA.names.index(name)) for name in columns if name in _MOST_TEXT_BYTES]
+    longest = max((text.total_uncompressed_size for text in texts), default=1)
+    step = max(1, _BATCH_MOST_BYTES // max(1, longest))
+    if step >= described.num_rows:
+        table = file.read_row_group(group, columns=list(columns), use_threads=False)
+    else:
+        batches = file.iter_batches(step, row_groups=[group], columns=list(columns), use_threads=False)
+        table = pa.Table.from_batches([_measured(batch) for batch in batches])
+    table.validate(full=True)  # texts that are no UTF-8, above all
+    return table.combine_chunks()
+
+
+def _measured(rows: pa.RecordBatch) -> pa.RecordBatch:
+    """Return the rows if no text of them is longer than an object's can be. Raises _OversizedError."""
+    for name, most in _MOST_TEXT_BYTES.items():
+        if name in rows.schema.names:
+            longest = compute("max", compute("binary_length", rows.column(name))).as_py()
+            if longest is not None and longest > most:
+                raise _OversizedError(f"a {name} has {longest} bytes")
+    return rows
 
 
 def _overlapping_groups(file: ParquetFile, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
@@ -252,3 +310,46 @@ class InlineRows:
         """Return a reader of one column."""
         values = self._rows.column(column)
         return lambda start, stop: values[start:stop]
+
+
+class RememberedRows:
+    """Rows of another source, kept once they were all read: later walks over the same interval read nothing.
+
+    What takes more than `most_bytes` is let go while it is read, and read anew each time.
+    """
+
+    def __init__(self, source: RowSource, most_bytes: int) -> None:
+        self._source = source
+        self._most_bytes = most_bytes
+        self._kept: dict[tuple[int, int], list[pa.RecordBatch]] = {}
+
+    @property
+    def object_count(self) -> int:
+        """Rows in all."""
+        return self._source.object_count
+
+    def batches(self, start: int, stop: int) -> Iterator[pa.RecordBatch]:
+        """Yield the rows `[start, stop)`."""
+        kept = self._kept.get((start, stop))
+        if kept is not None:
+            yield from kept
+            return
+        reading: list[pa.RecordBatch] = []
+        size = 0
+        for batch in self._source.batches(start, stop):
+            size += batch.nbytes
+            if size <= self._most_bytes:
+                reading.append(batch)
+            else:
+                reading.clear()
+            yield batch
+        if size <= self._most_bytes:
+            self._kept = {(start, stop): reading}
+
+    def marks(self) -> Sequence[Mark]:
+        """Return remembered rows of the source."""
+        return self._source.marks()
+
+    def columns(self, column: str) -> Callable[[int, int], pa.Array]:
+        """Return a reader of one column of the source."""
+        return self._source.columns(column)

@@ -1,41 +1,65 @@
 """References: the plain dicts that stand for manifests in XCom.
 
 A whole manifest's reference has every key of the fixed interface. A shard's is as small as it can be, because a mapped
-task's list of them is one database row: format, uri, fingerprint (of the whole manifest) and shard; the rest is in the
-index at the URI. A shard of an inline manifest carries its own rows only.
+task's list of them is one database row: uri, fingerprint (of the whole manifest) and shard; the rest, the format too,
+is in the index at the URI. A shard of an inline manifest carries its own rows only.
 
-Guarantee: what a reference opens is what it was made from. The fingerprint is compared with the index at the URI, or
-with the rows that the reference carries.
+Guarantee: a reference that is read here is right in itself: the rows that it carries are those it was made with. What
+lies at its URI is for whoever opens it to compare (`Manifest.from_reference`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import msgspec
+import pyarrow as pa
 
-from airflow_dataflux.core.arrowcompute import total
-from airflow_dataflux.core.errors import InvalidRequestError, ManifestChangedError
-from airflow_dataflux.core.gcs.store import Store
+from airflow_dataflux.core.arrow import total
+from airflow_dataflux.core.config import check_bucket_name
+from airflow_dataflux.core.errors import InvalidRequestError, ManifestError
 from airflow_dataflux.core.manifest.fingerprint import Digest
 from airflow_dataflux.core.manifest.index import Index
 from airflow_dataflux.core.manifest.inlining import decode_objects, encode_objects
-from airflow_dataflux.core.manifest.manifest import Manifest, Shard
-from airflow_dataflux.core.manifest.reader import InlineRows
 from airflow_dataflux.core.manifest.schema import FORMAT
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from airflow_dataflux.core.manifest.sharding import Shard
 
 
-def make_reference(manifest: Manifest) -> dict[str, Any]:
-    """Return the reference of a manifest or of a shard."""
-    index, shard = manifest.index, manifest.shard_info
-    identity = {"format": FORMAT, "uri": manifest.uri}
+@dataclass(frozen=True, slots=True)
+class StoredReference:
+    """A reference to a manifest at a URI.
+
+    Attributes:
+        uri: directory of the manifest.
+        fingerprint: of the whole manifest; None for a bare URI.
+        bucket: that was listed; None where the reference does not say.
+        shard: which piece it is, None for a whole manifest.
+    """
+
+    uri: str
+    fingerprint: str | None = None
+    bucket: str | None = None
+    shard: Shard | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InlineReference:
+    """A reference that carries its rows; `index` describes the whole manifest, `rows` are the shard's if it is one."""
+
+    index: Index
+    rows: pa.RecordBatch
+    shard: Shard | None = None
+
+
+def make_reference(
+    index: Index, *, uri: str | None, shard: Shard | None, batches: Iterable[pa.RecordBatch]
+) -> dict[str, Any]:
+    """Return the reference of a manifest or of a shard; `batches` are only read if it has no URI."""
     if shard is None:
-        objects = None if manifest.uri else _all_objects(manifest)
-        return {**identity, "objects": objects, **_facts(index), "stats": manifest.stats}
+        objects = None if uri else _objects(batches)
+        return {"format": FORMAT, "uri": uri, "objects": objects, **_facts(index), "stats": dict(index.stats)}
     piece = {
         "index": shard.index,
         "count": shard.count,
@@ -43,47 +67,43 @@ def make_reference(manifest: Manifest) -> dict[str, Any]:
         "total_bytes": shard.total_bytes,
         "start": shard.start,
     }
-    if manifest.uri:
-        return {**identity, "fingerprint": index.fingerprint, "shard": piece}
-    return {**identity, "objects": _all_objects(manifest), **_facts(index), "shard": piece}
+    if uri:
+        return {"uri": uri, "fingerprint": index.fingerprint, "shard": piece}
+    return {"uri": None, "objects": _objects(batches), **_facts(index), "shard": piece}
 
 
-def open_reference(reference: Mapping[str, Any] | str, store: Store | None) -> Manifest:
-    """Open a reference, a shard reference or a URI. Errors: see `Manifest.from_reference`."""
+def read_reference(reference: Mapping[str, Any] | str) -> StoredReference | InlineReference:
+    """Read a reference, a shard reference or a URI. Raises InvalidRequestError for anything else."""
     if isinstance(reference, str):
         if reference.lstrip().startswith(("{", "[")):
             raise InvalidRequestError(
                 "Got the text of a manifest reference instead of the reference. Pass the listing's .output (or set "
                 "render_template_as_native_obj=True on the DAG), or a manifest's URI."
             )
-        return Manifest.open(reference, store=store)
+        return StoredReference(reference)
     if not isinstance(reference, Mapping):
         hint = " To stage a list of shards, map over it: .partial(...).expand(manifest=...)." * isinstance(
             reference, list
         )
         raise InvalidRequestError(f"A manifest reference is a dict or a URI, got {type(reference).__name__}.{hint}")
-    if reference.get("format") != FORMAT:
+    form = reference.get("format")
+    if isinstance(form, str) and form != FORMAT and form.startswith(FORMAT.rpartition("/")[0]):
+        raise ManifestError(
+            f"This manifest reference has the format {form!r}, this version reads {FORMAT!r}. Upgrade "
+            "airflow-provider-dataflux, or list the bucket again."
+        )
+    if form != FORMAT and not (form is None and "shard" in reference):
         raise InvalidRequestError(
-            f"This is no manifest reference: its format is {reference.get('format')!r}, expected {FORMAT!r}. Pass what "
+            f"This is no manifest reference: its format is {form!r}, expected {FORMAT!r}. Pass what "
             "FastListOperator returned, or a manifest's URI."
         )
     shard = _shard(reference)
     uri = reference.get("uri")
     if uri is None:
-        return _open_inline(reference, shard)
+        return _read_inline(reference, shard)
     if not isinstance(uri, str) or not isinstance(reference.get("fingerprint"), str):
         raise InvalidRequestError("A manifest reference needs a uri and a fingerprint, both strings.")
-    manifest = Manifest.open(uri, store=store)
-    if manifest.fingerprint != reference["fingerprint"]:
-        raise ManifestChangedError(
-            f"The manifest at {uri} was replaced: the reference was made from {reference['fingerprint']}, there is "
-            f"{manifest.fingerprint} now, listed at {manifest.listed_at.isoformat()}. Run the listing and what follows "
-            "again, and give each run a manifest_uri of its own, such as one with {{ run_id }} in it.",
-            uri=uri,
-            expected=reference["fingerprint"],
-            found=manifest.fingerprint,
-        )
-    return manifest if shard is None else _piece_of(manifest, shard)
+    return StoredReference(uri, reference["fingerprint"], reference.get("bucket"), shard)
 
 
 def _facts(index: Index) -> dict[str, Any]:
@@ -99,8 +119,8 @@ def _facts(index: Index) -> dict[str, Any]:
     }
 
 
-def _all_objects(manifest: Manifest) -> list[list[Any]]:
-    return [values for batch in manifest.batches() for values in encode_objects(batch)]
+def _objects(batches: Iterable[pa.RecordBatch]) -> list[list[Any]]:
+    return [values for batch in batches for values in encode_objects(batch)]
 
 
 def _shard(reference: Mapping[str, Any]) -> Shard | None:
@@ -115,36 +135,23 @@ def _shard(reference: Mapping[str, Any]) -> Shard | None:
     return shard
 
 
-def _piece_of(manifest: Manifest, shard: Shard) -> Manifest:
-    if shard.start + shard.object_count > len(manifest):
-        raise InvalidRequestError(
-            f"The shard reference names rows up to {shard.start + shard.object_count}, and the manifest at "
-            f"{manifest.uri} has {len(manifest)}. Use shard references as they were returned."
-        )
-    return manifest.piece(shard)
-
-
-def _open_inline(reference: Mapping[str, Any], shard: Shard | None) -> Manifest:
+def _read_inline(reference: Mapping[str, Any], shard: Shard | None) -> InlineReference:
     objects = reference.get("objects")
     if not isinstance(objects, list):
         raise InvalidRequestError("A manifest reference needs a uri or a list of objects; this one has neither.")
     rows = decode_objects(objects)
     try:
         facts = {key: value for key, value in reference.items() if key not in ("objects", "uri", "shard")}
-        index = msgspec.convert(facts, Index)
+        index = msgspec.convert({"format": FORMAT, **facts}, Index)
     except msgspec.ValidationError as error:
         raise InvalidRequestError(f"This manifest reference is damaged: {error}.") from error
+    check_bucket_name(index.bucket)
     expected = shard or index
-    found = (rows.num_rows, _bytes(rows))
+    found = (rows.num_rows, total(rows.column("size")))
     wrong_data = shard is None and Digest().extend(rows).fingerprint() != index.fingerprint
     if found != (expected.object_count, expected.total_bytes) or wrong_data:
         raise InvalidRequestError(
             f"The objects of this manifest reference are not those it was made with: expected {expected.object_count} "
             f"of {expected.total_bytes} bytes, got {found[0]} of {found[1]}. Pass references on as they were returned."
         )
-    source = InlineRows(rows)
-    return Manifest(index=index, source=source, uri=None, shard=shard, source_start=shard.start if shard else 0)
-
-
-def _bytes(rows: pa.RecordBatch) -> int:
-    return total(rows.column("size"))
+    return InlineReference(index, rows, shard)

@@ -12,9 +12,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from airflow_dataflux.core.arrowcompute import compute
+from airflow_dataflux.core.arrow import ROW_SCHEMA, compute
 from airflow_dataflux.core.errors import ManifestError
-from airflow_dataflux.core.rowschema import ROW_SCHEMA
 
 FORMAT = "dataflux-manifest/1"
 """Carried by the index and by every reference. A change that an old reader would misread needs another number."""
@@ -42,6 +41,19 @@ LOCAL_PART_BYTES = 128 << 10
 
 PART_ROWS = 128 << 10
 """Rows at which a part is closed, however well they compress: a reader of a shard reads whole parts."""
+
+PART_MOST_BYTES = 64 << 20
+PART_MOST_ROWS = 1 << 20
+GROUP_MOST_ROWS = 8 << 10
+"""What a reader takes at most: several times what any writer of this format makes. What is larger is not a part, and
+might not fit into memory."""
+
+NAME_MOST_BYTES = 1024
+"""Longest object name (https://cloud.google.com/storage/docs/objects#naming)."""
+
+TEXT_MOST_BYTES = 8 << 10
+"""Longest content type or encoding that is read: all custom metadata of an object may have 8 KiB
+(https://cloud.google.com/storage/quotas#objects)."""
 
 PARQUET_OPTIONS: dict[str, Any] = {
     "compression": "zstd",

@@ -1,4 +1,4 @@
-"""Cutting rows into byte-balanced pieces: pure arithmetic over cumulated weights.
+"""Dividing rows: shards of nearly equal bytes, and names where the ranges of the next listing begin. Pure arithmetic.
 
 A row weighs its bytes plus `OBJECT_WEIGHT_BYTES`. The k-th of n cuts lies at the row whose cumulated weight is nearest
 to k/n of all, so a shard differs from the n-th part by at most one row's weight, unless fewer bytes than shards force
@@ -8,21 +8,46 @@ and n. Cost: only rows between two marks are read, for each cut.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
 import pyarrow as pa
 
-from airflow_dataflux.core.arrowcompute import total
+from airflow_dataflux.core.arrow import total
 from airflow_dataflux.core.manifest.parts import Mark
+from airflow_dataflux.core.manifest.schema import MARK_ROWS
 
 OBJECT_WEIGHT_BYTES = 4096
 """What an object weighs beside its bytes: the block that even an empty file takes on a usual file system."""
 
+_ROWS_PER_MARK_NEEDED = 2 * MARK_ROWS
+"""Ranges shorter than this would differ by half and more if they had to begin at a mark."""
+
+_SHIFT_DIVISOR = 4
+"""A boundary may be this part of a range's rows away from its even place, if that spares a request."""
+
 Sizes = Callable[[int, int], pa.Array]
 """Reads the sizes of the rows `[start, stop)`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shard:
+    """Which piece of a manifest a shard is.
+
+    Attributes:
+        index: from 0.
+        count: pieces in all.
+        object_count, total_bytes: of this piece.
+        start: position of its first row in the whole manifest.
+    """
+
+    index: int
+    count: int
+    object_count: int
+    total_bytes: int
+    start: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,6 +84,41 @@ def cut(interval: Interval, count: int, marks: Sequence[Mark], sizes: Sizes) -> 
         Interval(start=start, stop=stop, total_bytes=bytes_stop - bytes_start)
         for (start, bytes_start), (stop, bytes_stop) in pairwise(cuts)
     ]
+
+
+def boundary_names(
+    interval: Interval, count: int, marks: Sequence[Mark], names: Callable[[int, int], pa.Array], *, page_rows: int = 1
+) -> list[str]:
+    """Return up to `count` names of rows inside `interval`, evenly spaced, ascending and unique; never its first row's.
+
+    Args:
+        interval: the rows to divide.
+        count: boundaries wanted; there are fewer if there are not that many rows to begin at.
+        marks: of the manifest, ascending.
+        names: reads names by row; called only if the marks are too far apart.
+        page_rows: prefer ranges of a multiple of so many rows: a range whose last page is short costs a request more.
+    """
+    rows = interval.stop - interval.start
+    count = min(count, (rows - 1) // page_rows)
+    if count < 1:
+        return []
+    wanted = [interval.start + rows * k // (count + 1) for k in range(1, count + 1)]
+    if rows // (count + 1) < _ROWS_PER_MARK_NEEDED:
+        whole = {interval.start + max(1, (row - interval.start) // page_rows) * page_rows for row in wanted}
+        return [names(row, row + 1)[0].as_py() for row in sorted(whole)]
+    inside = [mark for mark in marks if interval.start < mark.row < interval.stop]
+    positions = [mark.row for mark in inside]
+    reach = rows // (count + 1) // _SHIFT_DIVISOR
+    chosen: dict[int, str] = {}
+    before = interval.start
+    for row in wanted:
+        at = bisect_left(positions, row)
+        first = min(max(at - 1, 0), bisect_left(positions, row - reach))
+        near = inside[first : max(at + 1, bisect_right(positions, row + reach))]
+        best = min(near, key=lambda mark: _cost(mark.row, before, row, page_rows))
+        chosen[best.row] = best.name
+        before = best.row
+    return [chosen[row] for row in sorted(chosen)]
 
 
 class _Weights:
@@ -105,3 +165,8 @@ def _bytes_before(row: int, marks: Sequence[Mark], sizes: Sizes) -> int:
     """Return the bytes of the manifest's rows before `row`."""
     mark = marks[bisect_right(marks, row, key=lambda mark: mark.row) - 1]
     return mark.bytes_before + (total(sizes(mark.row, row)) if mark.row < row else 0)
+
+
+def _cost(row: int, before: int, wanted: int, page_rows: int) -> tuple[int, int]:
+    """Judge a boundary: by the rows that are missing from the last page of the range before it, then by its place."""
+    return ((before - row) % page_rows if page_rows > 1 else 0), abs(row - wanted)
