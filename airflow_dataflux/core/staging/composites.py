@@ -19,20 +19,24 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from airflow_dataflux.core.config import RunIdentity, check_bucket_name
 from airflow_dataflux.core.errors import InvalidRequestError, ObjectNotFoundError, StoreError
 from airflow_dataflux.core.gcs.store import DeleteFailure, ObjectVersion, PageRequest, Store
-
-_MARK = "dataflux-composite"
-_MARK_VERSION = "1"
-_ATTEMPT = "dataflux-attempt"
+from airflow_dataflux.core.ownobjects import (
+    COMPOSITE_ATTEMPT,
+    COMPOSITE_MARK,
+    COMPOSITE_MARK_VERSION,
+    CompositeName,
+    is_marked_composite,
+    parse_composite_name,
+)
 
 _SEGMENT_CHARACTERS = 160
 """Five segments of this length and a prefix of a user's choice stay below the 1,024 bytes of an object name."""
 
 _SAFE = re.compile(r"[^A-Za-z0-9._+:-]")
-_TAIL = re.compile(r"[^/]+/[^/]+/[^/]+/(-?\d+)/(\d+)/([0-9a-f]{16})-\d+-\d+")
 
 _LOOKS_IN_FLIGHT = 16
 """Metadata requests of a sweep in flight; a sweep is rare and must not crowd out the staging."""
@@ -76,30 +80,11 @@ class CompositeNames:
     @property
     def metadata(self) -> Mapping[str, str]:
         """Custom metadata of every composite of this attempt."""
-        return {_MARK: _MARK_VERSION, _ATTEMPT: self.attempt}
+        return {COMPOSITE_MARK: COMPOSITE_MARK_VERSION, COMPOSITE_ATTEMPT: self.attempt}
 
     def name(self, batch: int, round_: int) -> str:
         """Return the name of a batch's composite; `round_` counts how often the batch was handed out before."""
         return f"{self.attempt_prefix}{batch}-{round_}"
-
-
-@dataclass(frozen=True, slots=True)
-class _ParsedName:
-    try_number: int
-    attempt: str
-
-
-def _parse(name: str, composite_prefix: str) -> _ParsedName | None:
-    """Return what a composite's name says, None if it is not one."""
-    if not name.startswith(composite_prefix):
-        return None
-    match = _TAIL.fullmatch(name, len(composite_prefix))
-    return _ParsedName(int(match[2]), match[3]) if match else None
-
-
-def is_composite_name(name: str, composite_prefix: str) -> bool:
-    """Return whether a name is one that stagings with this prefix give to their temporary objects."""
-    return _parse(name, composite_prefix) is not None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -161,11 +146,13 @@ class _Sweep:
     bucket: str
     composite_prefix: str
 
-    def run(self, under: str, wanted: Callable[[_ParsedName, datetime], bool], *, dry_run: bool = False) -> SweepResult:
+    def run(
+        self, under: str, wanted: Callable[[CompositeName, datetime], bool], *, dry_run: bool = False
+    ) -> SweepResult:
         candidates = [
             (ObjectVersion(name=name, generation=generation), parsed.attempt)
             for name, generation, updated in self._listed(under)
-            if (parsed := _parse(name, self.composite_prefix)) is not None and wanted(parsed, updated)
+            if (parsed := parse_composite_name(name, self.composite_prefix)) is not None and wanted(parsed, updated)
         ]
         if not candidates:
             return SweepResult()
@@ -196,8 +183,7 @@ class _Sweep:
             stored = self.store.stat(self.bucket, version.name, version.generation)
         except ObjectNotFoundError:
             return False  # somebody else was faster
-        metadata = stored.metadata
-        return metadata.get(_MARK) == _MARK_VERSION and metadata.get(_ATTEMPT) == attempt
+        return is_marked_composite(stored.metadata, attempt)
 
 
 def find_own(store: Store, bucket: str, name: str, attempt: str) -> ObjectVersion | None:
@@ -206,7 +192,7 @@ def find_own(store: Store, bucket: str, name: str, attempt: str) -> ObjectVersio
         stored = store.stat(bucket, name)
     except ObjectNotFoundError:
         return None
-    if stored.metadata.get(_ATTEMPT) != attempt:
+    if stored.metadata.get(COMPOSITE_ATTEMPT) != attempt:
         raise StoreError(
             f"gs://{bucket}/{name} is not the composite that this staging asked for; it was left alone.",
             operation="stat",
@@ -215,3 +201,16 @@ def find_own(store: Store, bucket: str, name: str, attempt: str) -> ObjectVersio
             reason="foreign object",
         )
     return ObjectVersion(name=name, generation=stored.row.generation)
+
+
+def lifecycle_rule(composite_prefix: str, older_than: timedelta) -> dict[str, Any]:
+    """Return the rule that deletes what is older than `older_than`, rounded up to days, at least one.
+
+    It is one entry of the `rule` list in a bucket's lifecycle configuration, beside those that are there already.
+    """
+    if not composite_prefix.endswith("/"):
+        raise InvalidRequestError(f"composite_prefix must end in '/', got {composite_prefix!r}.")
+    if older_than < timedelta(0):
+        raise InvalidRequestError(f"older_than must not be negative, got {older_than}.")
+    days = max(1, -(-older_than // timedelta(days=1)))
+    return {"action": {"type": "Delete"}, "condition": {"age": days, "matchesPrefix": [composite_prefix]}}

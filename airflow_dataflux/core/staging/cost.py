@@ -10,20 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
+
+from airflow_dataflux.core.errors import CostLimitError
 
 _GIB = 1 << 30
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prices:
-    """Dollars. `retrieval_per_gib` by storage class; a class that is not named costs nothing to read."""
+    """Dollars. `retrieval_per_gib` by storage class; a class that is not named costs nothing to read. Picklable."""
 
     class_a_per_1000: float = 0.005
     class_b_per_1000: float = 0.0004
     storage_per_gib_hour: float = 2.74e-5
     retrieval_per_gib: Mapping[str, float] = field(
-        default_factory=lambda: MappingProxyType({"NEARLINE": 0.01, "COLDLINE": 0.02, "ARCHIVE": 0.05})
+        default_factory=lambda: {"NEARLINE": 0.01, "COLDLINE": 0.02, "ARCHIVE": 0.05}
     )
 
     def soft_deleted(self, composed_bytes: int, soft_delete_s: int) -> float:
@@ -89,4 +90,18 @@ def estimate(
             size / _GIB * prices.retrieval_per_gib.get(storage_class, 0.0)
             for storage_class, size in bytes_by_class.items()
         ),
+    )
+
+
+def check_cost(expected: CostEstimate, max_usd: float, work: str) -> None:
+    """Raise CostLimitError if `work` ("staging", "pack") is estimated to cost more than that."""
+    if expected.total <= max_usd:
+        return
+    items = ", ".join(f"{name} ${usd:.4f}" for name, usd in expected.items().items() if usd)
+    raise CostLimitError(
+        f"The {work} is estimated to cost ${expected.total:.4f}, more than max_usd ${max_usd:.4f}: {items}. Nothing "
+        "was written. Raise max_usd, take fewer objects, or choose another strategy.",
+        estimated_usd=expected.total,
+        max_usd=max_usd,
+        costs=expected.items(),
     )

@@ -3,7 +3,8 @@
 - A whole manifest into a destination that does not exist is built beside it, in `.<name>.dataflux-partial-<key>`, and
   published by one rename. The key is that of the manifest and of `strip_prefix`, so an interrupted staging is found
   again by its next try, and by nobody else.
-- Everything else (a shard, a destination that exists) is built in place; each file appears in one step.
+- Everything else (a shard, a destination that exists, a file system that cannot rename directories) is built in place;
+  each file appears in one step. What unfinished trees of the same destination hold is linked; then they are removed.
 
 A lock file below `.dataflux/`, one per scope, admits one staging at a time and holds the record of the composites
 that it makes: who finds a record in a lock that nobody holds knows what a killed staging may have left in the bucket.
@@ -11,6 +12,7 @@ that it makes: who finds a record in a lock that nobody holds knows what a kille
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import glob
@@ -19,19 +21,17 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import msgspec
 
-from airflow_dataflux.core.errors import DestinationError
+from airflow_dataflux.core.errors import DestinationBusyError, DestinationError
+from airflow_dataflux.core.manifest.files import open_file
 from airflow_dataflux.core.runtime.cancel import CancelToken
-from airflow_dataflux.core.staging.localfile import Branches, DestinationTree
+from airflow_dataflux.core.runtime.timeouts import LOCK_WAIT_S
+from airflow_dataflux.core.staging.localfile import DestinationTree, advice_for
 from airflow_dataflux.core.staging.localpath import OWN_DIRECTORY
 from airflow_dataflux.core.staging.receipt import receipt_names
-
-_LOCK_PATIENCE_S = 12.0
-"""A killed task's engine may live this long (its own grace is shorter) while the next try already waits."""
 
 _NEWBORN_S = 3600.0
 """A partial directory without a lock file may belong to a staging that just begins; older ones do not."""
@@ -53,11 +53,13 @@ class Place:
         destination: absolute path where the files belong in the end.
         scope: "" for a whole manifest, "00003-of-00016" for a shard.
         key: tells manifests apart that go to the same new destination.
+        receipt_directory: for receipts and locks; None: `.dataflux` below the destination.
     """
 
     destination: str
     scope: str
     key: str
+    receipt_directory: str | None = None
 
     @property
     def partial(self) -> str:
@@ -69,10 +71,9 @@ class Place:
         parent, name = os.path.split(self.destination)
         return os.path.join(parent, f".{_shortened(name)}.dataflux-partial-")
 
-    def other_partials(self) -> list[str]:
-        """Return the partial directories of other manifests for the same destination."""
-        stem = glob.escape(self._partial_stem)
-        return [path for path in glob.glob(stem + "[0-9a-f]" * 16) if path != self.partial]
+    def partials(self) -> list[str]:
+        """Return the partial directories for this destination that exist."""
+        return glob.glob(glob.escape(self._partial_stem) + "[0-9a-f]" * 16)
 
 
 def _shortened(name: str) -> str:
@@ -93,6 +94,7 @@ class Workspace:
         found_empty: nothing of a staging was in it before.
         tree: the open directory.
         stale: record of a killed attempt of this scope, if there is one.
+        no_rename: why a new tree is built in place; "" if it is not, or there was one before.
     """
 
     place: Place
@@ -102,6 +104,7 @@ class Workspace:
     tree: DestinationTree
     _lock_fd: int
     stale: AttemptRecord | None = None
+    no_rename: str = ""
 
     def __enter__(self) -> Workspace:
         return self
@@ -121,16 +124,25 @@ class Workspace:
         self._write_record(b"")
 
     def publish(self) -> None:
-        """Give a new tree its final name, in one step."""
+        """Give a new tree its final name, in one step.
+
+        Raises DestinationBusyError if another staging published one meanwhile: go on in place, nothing is lost.
+        """
         if not self.new_tree:
             return
+        destination = self.place.destination
         try:
-            os.rename(self.root, self.place.destination)
+            os.rename(self.root, destination)
         except OSError as error:
+            if os.path.isdir(destination) and not os.path.islink(destination):
+                raise DestinationBusyError(
+                    f"Another staging made {destination} meanwhile. Run again: what this one fetched is kept.",
+                    path=destination,
+                ) from error
             raise DestinationError(
-                f"The finished tree {self.root} could not be renamed to {self.place.destination}: {error.strerror}. "
-                "Something else made it meanwhile; remove it and run again, nothing is fetched twice.",
-                path=self.place.destination,
+                f"The finished tree {self.root} could not be renamed to {destination}: {error.strerror}. Remove what "
+                f"is at {destination}, and run again: nothing is fetched twice.",
+                path=destination,
             ) from error
 
     def _remove_fruitless(self) -> None:
@@ -148,10 +160,48 @@ def check_destination(destination: str) -> None:
     existing = nearest_existing(destination)
     if not os.path.isdir(existing):
         raise DestinationError(f"{destination} cannot be a directory: {existing} is not one.", path=destination)
-    if not os.access(existing, os.W_OK | os.X_OK):
+    space = os.statvfs(existing)
+    if space.f_flag & os.ST_RDONLY:
+        advice = advice_for(OSError(errno.EROFS, "read-only"), existing)
         raise DestinationError(
-            f"{destination} is not writable: this user may not write to {existing}.", path=destination
+            f"{destination} is not writable: the file system of {existing} is mounted read-only.{advice}",
+            path=destination,
         )
+    if not os.access(existing, os.W_OK | os.X_OK):
+        advice = advice_for(PermissionError(errno.EACCES, "not writable"), existing)
+        raise DestinationError(
+            f"{destination} is not writable: this user may not write to {existing}.{advice}", path=destination
+        )
+    if space.f_blocks == 0:
+        raise DestinationError(
+            f"{destination} cannot hold files: the file system of {existing} has no space at all, as /proc and /sys "
+            "have none. Choose another directory.",
+            path=destination,
+        )
+    _check_lengths(destination, existing)
+
+
+def _check_lengths(destination: str, existing: str) -> None:
+    longest = max((len(os.fsencode(segment)) for segment in destination.split("/")), default=0)
+    for length, limit, what in (
+        (longest, limit_of(existing, "PC_NAME_MAX", 255), "a segment"),
+        (len(os.fsencode(destination)), limit_of(existing, "PC_PATH_MAX", 4096) - 1, "a path"),
+    ):
+        if length > limit:
+            raise DestinationError(
+                f"The destination {destination[:100]}… has {what} of {length} bytes; the file system takes {limit}. "
+                "Choose a shorter one.",
+                path=destination,
+            )
+
+
+def limit_of(where: int | str, name: str, otherwise: int) -> int:
+    """Return a limit of the file system of a path or descriptor, `otherwise` if it has none or does not tell."""
+    try:
+        found = os.pathconf(where, name)
+    except (OSError, ValueError):
+        return otherwise
+    return found if found > 0 else otherwise
 
 
 def nearest_existing(path: str) -> str:
@@ -164,27 +214,31 @@ def nearest_existing(path: str) -> str:
 def open_workspace(place: Place, cancel: CancelToken) -> Workspace:
     """Make, lock and open the directory to build in.
 
-    Raises DestinationError if it cannot be made or written to, or if another staging holds it for longer than a
-    killed one's last seconds.
+    Raises DestinationError if it cannot be made or written to, DestinationBusyError if another staging holds it for
+    longer than a killed one's last seconds.
     """
     check_destination(place.destination)
-    deadline = time.monotonic() + _LOCK_PATIENCE_S
+    deadline = time.monotonic() + LOCK_WAIT_S
+    no_rename = ""
     while True:
-        new_tree = not place.scope and not os.path.lexists(place.destination)
+        new_tree = not place.scope and not no_rename and not os.path.lexists(place.destination)
         root = place.partial if new_tree else place.destination
-        tree = _open_tree(root, place.scope)
+        tree = _open_tree(root, place)
         if tree is None:
             continue  # published or removed between two system calls: look again
         lock_fd = -1
         try:
             lock_fd = _open_lock(tree, place.scope)
-            _wait_for_lock(lock_fd, root, deadline, cancel)
+            _wait_for_lock(lock_fd, place.destination, deadline, cancel)
             found_empty = _is_empty(tree)
             published_meanwhile = new_tree and os.path.lexists(place.destination)
             if not published_meanwhile and _is_at(tree.root_fd, root):
-                tree.remove_stale(place.scope)
-                return Workspace(place, root, new_tree, found_empty, tree, lock_fd, _read_record(lock_fd))
-            if published_meanwhile and found_empty and _is_at(tree.root_fd, root):
+                no_rename = _why_no_rename(root) if new_tree else no_rename
+                if not (new_tree and no_rename):
+                    tree.remove_stale(place.scope)
+                    stale = _read_record(lock_fd)
+                    return Workspace(place, root, new_tree, found_empty, tree, lock_fd, stale, no_rename)
+            if found_empty and new_tree and _is_at(tree.root_fd, root):
                 shutil.rmtree(root, ignore_errors=True)
         except BaseException:
             tree.close()
@@ -197,41 +251,65 @@ def open_workspace(place: Place, cancel: CancelToken) -> Workspace:
         os.close(lock_fd)
 
 
-def _open_tree(root: str, scope: str) -> DestinationTree | None:
+def _why_no_rename(partial: str) -> str:
+    """Return why a finished tree could not be renamed, "" if it can: tried before anything is fetched.
+
+    Object stores that are mounted as file systems, and some others, cannot rename directories.
+    """
+    before, after = f"{partial}-try", f"{partial}-tried"
+    try:
+        os.makedirs(before, exist_ok=True)
+        os.rename(before, after)
+    except OSError as error:
+        return f"directories cannot be renamed here ({error.strerror})"
+    finally:
+        for path in (before, after):
+            with contextlib.suppress(OSError):
+                os.rmdir(path)
+    return ""
+
+
+def _open_tree(root: str, place: Place) -> DestinationTree | None:
     """Make and open a directory; None if it went away while that was done."""
+    destination = place.destination
     try:
         os.makedirs(root, exist_ok=True)
     except OSError as error:
         if isinstance(error, FileExistsError) and not os.path.lexists(root):
             return None  # it existed at one system call and not at the next
-        raise DestinationError(f"The directory {root} cannot be made: {error.strerror}.", path=root) from error
+        raise DestinationError(
+            f"The directory {destination} cannot be made: {error.strerror}.{advice_for(error, os.path.dirname(root))}",
+            path=destination,
+        ) from error
     try:
-        return DestinationTree(root, scope)
+        return DestinationTree(root, place.scope, place.receipt_directory)
+    except DestinationError:
+        if root != destination:
+            with contextlib.suppress(OSError):
+                os.rmdir(root)  # where it is empty: nothing was put there, and nobody works there
+        raise
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise DestinationError(f"{root} cannot be written to: {error.strerror}.", path=root) from error
+        raise DestinationError(
+            f"{destination} cannot be written to: {error.strerror}.{advice_for(error, root)}", path=destination
+        ) from error
 
 
 def _is_empty(tree: DestinationTree) -> bool:
     """Return whether there is nothing but our own directory, and no receipt in that."""
-    if os.listdir(tree.root_fd) != [OWN_DIRECTORY]:
-        return False
-    with Branches(tree) as branches:
-        return not receipt_names(branches.directory(OWN_DIRECTORY))
+    return not set(os.listdir(tree.root_fd)) - {OWN_DIRECTORY} and not receipt_names(tree.own_fd)
 
 
 def _open_lock(tree: DestinationTree, scope: str) -> int:
     name = f"lock-{scope}" if scope else "lock"
-    with Branches(tree) as branches:
-        own_fd = branches.directory(OWN_DIRECTORY)
-        try:
-            return os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666, dir_fd=own_fd)
-        except OSError as error:
-            raise tree.failed(error, f"{OWN_DIRECTORY}/{name}") from error
+    try:
+        return open_file(name, os.O_RDWR | os.O_CREAT, dir_fd=tree.own_fd)
+    except OSError as error:
+        raise tree.failed(error, os.path.join(tree.own_path, name)) from error
 
 
-def _wait_for_lock(lock_fd: int, root: str, deadline: float, cancel: CancelToken) -> None:
+def _wait_for_lock(lock_fd: int, destination: str, deadline: float, cancel: CancelToken) -> None:
     while True:
         try:
             fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -239,10 +317,11 @@ def _wait_for_lock(lock_fd: int, root: str, deadline: float, cancel: CancelToken
             if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
                 return  # a file system without locks: go on without
             if time.monotonic() >= deadline:
-                raise DestinationError(
-                    f"Another staging is at work in {root} and did not end within {_LOCK_PATIENCE_S:.0f} s. Give each "
-                    "run a destination of its own, such as one with {{ run_id }} in it.",
-                    path=root,
+                raise DestinationBusyError(
+                    f"Another staging is at work in {destination} and did not end within {LOCK_WAIT_S:.0f} s. Run "
+                    "again when it has ended; or give each run a destination of its own, such as one with "
+                    "{{ run_id }} in it.",
+                    path=destination,
                 ) from error
             cancel.wait(0.1)  # flock(2) cannot be waited for together with a cancel
             cancel.raise_if_cancelled()
@@ -260,13 +339,13 @@ def _is_at(descriptor: int, path: str) -> bool:
 def _read_record(lock_fd: int) -> AttemptRecord | None:
     try:
         return msgspec.json.decode(os.pread(lock_fd, 1 << 16, 0), type=AttemptRecord)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError, RecursionError):
         return None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AbandonedTree:
-    """A tree of another manifest that was begun for this destination and on which nobody works any more.
+    """A tree that was begun for this destination and on which nobody works any more.
 
     Attributes:
         path: where it is.
@@ -281,25 +360,27 @@ class AbandonedTree:
         shutil.rmtree(self.path, ignore_errors=True)
 
 
-def abandoned_trees(place: Place) -> Iterator[AbandonedTree]:
-    """Yield abandoned trees; each is locked until the next is asked for."""
-    for path in place.other_partials():
+def abandoned_trees(workspace: Workspace, closing: contextlib.ExitStack) -> list[AbandonedTree]:
+    """Return the abandoned trees of a destination but the one that is built in; locked until `closing` closes them."""
+    found = []
+    for path in workspace.place.partials():
+        if path == workspace.root:
+            continue
         try:
             if not stat.S_ISDIR(os.lstat(path).st_mode):
                 continue
-            lock_fd = os.open(os.path.join(path, OWN_DIRECTORY, "lock"), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+            lock_fd = open_file(os.path.join(path, OWN_DIRECTORY, "lock"), os.O_RDWR)
         except OSError:
             if time.time() - _changed_at(path) > _NEWBORN_S:
-                yield AbandonedTree(path=path, record=None)
+                found.append(AbandonedTree(path=path, record=None))
             continue
+        closing.callback(os.close, lock_fd)
         try:
             fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            pass  # somebody works on it
-        else:
-            yield AbandonedTree(path=path, record=_read_record(lock_fd))
-        finally:
-            os.close(lock_fd)
+            continue  # somebody works on it
+        found.append(AbandonedTree(path=path, record=_read_record(lock_fd)))
+    return found
 
 
 def _changed_at(path: str) -> float:

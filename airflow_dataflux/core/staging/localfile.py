@@ -2,8 +2,9 @@
 
 Guarantees: a file becomes visible under its name in one step, complete; a process that is killed leaves nothing
 behind where the file system has anonymous files (`O_TMPFILE`: ext4, xfs, btrfs, tmpfs), else only files in
-`.dataflux/unfinished`. Directories are opened one segment at a time relative to the one above and never through a
-symlink, so a symlink planted in the destination is refused as a directory and replaced as a file.
+`.dataflux/unfinished` (on another file system that is mounted inside the destination: hidden files beside their place).
+Directories are opened one segment at a time relative to the one above and never through a symlink, so a symlink planted
+in the destination is refused as a directory and replaced as a file.
 
 Not done: `fsync`. A staging can be repeated; after a power failure the sizes tell what is missing.
 
@@ -26,14 +27,14 @@ import msgspec
 from airflow_dataflux.core.errors import DestinationError, InsufficientSpaceError
 from airflow_dataflux.core.staging.localpath import OWN_DIRECTORY
 
-TEMPORARY_DIRECTORY = f"{OWN_DIRECTORY}/unfinished"
+_UNFINISHED = "unfinished"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NAMED = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _ANONYMOUS = os.O_WRONLY | os.O_CLOEXEC | getattr(os, "O_TMPFILE", 0)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-class Placed(msgspec.Struct, frozen=True, gc=False):
+class FileIdentity(msgspec.Struct, frozen=True, gc=False):
     """What identifies a file that was put in its place: it is untouched as long as these stay."""
 
     mtime_ns: int
@@ -41,50 +42,104 @@ class Placed(msgspec.Struct, frozen=True, gc=False):
 
 
 class DestinationTree:
-    """An open destination directory. Thread-safe; each batch uses its own `Branches`."""
+    """An open destination directory. Thread-safe; each batch uses its own `TreeWriter`.
 
-    def __init__(self, root: str, scope: str = "") -> None:
-        """Open an existing directory, and make `.dataflux/unfinished` in it; `scope` begins names of files there."""
+    Attributes:
+        root: its path.
+        root_fd: open.
+        own_fd: the directory of receipts and locks, open: `.dataflux` below the root, unless another was given.
+        temporary_fd: `unfinished` below that, open; on another file system than the root's if its parent is.
+        trial_fd: open directory on the root's file system, hidden if possible, to try out what it can do.
+        anonymous: the root's file system has anonymous files that can be given a name.
+    """
+
+    def __init__(self, root: str, scope: str = "", receipt_directory: str | None = None) -> None:
+        """Open an existing directory, and make its own directories; `scope` begins names of temporary files."""
         self.root = root
-        self.root_fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            with Branches(self) as branches:
-                self.temporary_fd = os.dup(branches.directory(TEMPORARY_DIRECTORY))
-        except BaseException:
-            os.close(self.root_fd)
-            raise
-        self._mark = f"{scope}~{secrets.token_hex(6)}"
-        self._numbers = itertools.count()
-        self.anonymous = self._try_anonymous()
-        self._on_disk = os.major(os.fstat(self.root_fd).st_dev) != 0
+        self.own_path = receipt_directory or os.path.join(root, OWN_DIRECTORY)
+        with contextlib.ExitStack() as opened:
+            self.root_fd = _kept_open(opened, os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+            self.own_fd = _kept_open(opened, self._open_own(receipt_directory))
+            try:
+                self.temporary_fd = _kept_open(opened, _open_or_make(_UNFINISHED, self.own_fd))
+            except OSError as error:
+                raise self.failed(error, os.path.join(self.own_path, _UNFINISHED)) from error
+            self._device = os.fstat(self.root_fd).st_dev
+            self._temporary_device = os.fstat(self.temporary_fd).st_dev
+            self.trial_fd = self.temporary_fd if self._temporary_device == self._device else self.root_fd
+            self._mark = f"{scope}~{secrets.token_hex(6)}"
+            self._numbers = itertools.count()
+            self.anonymous = self._try_anonymous()
+            self._on_disk = os.major(self._device) != 0
+            self._opened = opened.pop_all()
 
     def close(self) -> None:
         """Close the directory."""
-        os.close(self.temporary_fd)
-        os.close(self.root_fd)
+        self._opened.close()
+
+    def _open_own(self, receipt_directory: str | None) -> int:
+        try:
+            if receipt_directory is None:
+                return _open_or_make(OWN_DIRECTORY, self.root_fd)
+            os.makedirs(receipt_directory, exist_ok=True)
+            return os.open(receipt_directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            if receipt_directory is None:
+                raise self.failed(error, self.own_path) from error
+            raise DestinationError(
+                f"The receipt_directory {receipt_directory} cannot be made or opened: {error.strerror}."
+                f"{advice_for(error, receipt_directory)} Choose another one.",
+                path=receipt_directory,
+            ) from error
+
+    def temporary_place(self, directory_fd: int) -> tuple[bool, int]:
+        """Return whether files of a directory begin as anonymous ones, and where they get a name meanwhile if not.
+
+        A file can only be linked or renamed within its file system.
+        """
+        device = os.fstat(directory_fd).st_dev
+        anonymous = self.anonymous and device == self._device
+        return anonymous, self.temporary_fd if device == self._temporary_device else directory_fd
 
     def temporary_name(self) -> str:
-        """Return a name that nobody else uses below `.dataflux/unfinished`."""
-        return f"{self._mark}-{next(self._numbers):x}"
+        """Return a name that nobody else uses, hidden wherever it is."""
+        return f".dataflux-{self._mark}-{next(self._numbers):x}"
 
     def remove_stale(self, scope: str) -> None:
         """Remove temporary files that a killed staging of this scope left. Its lock must be held."""
         for name in os.listdir(self.temporary_fd):
-            if name.startswith(f"{scope}~"):
+            if name.startswith(f".dataflux-{scope}~"):
                 with contextlib.suppress(OSError):
                     os.unlink(name, dir_fd=self.temporary_fd)
 
     def seconds_a_file(self) -> float:
         """Return how long the file system takes for a small file, at best. To be asked before other threads work."""
         taken_s = []
-        with Branches(self) as branches:
-            for _ in range(3):
-                name = self.temporary_name()
-                began = time.monotonic()
-                branches.write(f"{TEMPORARY_DIRECTORY}/{name}", b"")
-                taken_s.append(time.monotonic() - began)
-                os.unlink(name, dir_fd=self.temporary_fd)
+        for _ in range(3):
+            name = self.temporary_name()
+            began = time.monotonic()
+            with PendingFile(self, self.trial_fd, name, name) as file:
+                file.publish()
+            taken_s.append(time.monotonic() - began)
+            os.unlink(name, dir_fd=self.trial_fd)
         return min(taken_s)
+
+    def write_own(self, name: str, data: bytes) -> None:
+        """Put a file into the directory of receipts, or into one below it, in one step."""
+        above, _, last = name.rpartition("/")
+        path = os.path.join(self.own_path, name)
+        with OpenDirectory(self.own_fd, make=True) as directory:
+            try:
+                directory_fd = directory.enter(above)
+            except OSError as error:
+                raise self.failed(error, path) from error
+            with PendingFile(self, directory_fd, last, path) as file:
+                file.append(data)
+                file.publish()
+
+    def begin_own(self, name: str) -> PendingFile:
+        """Open a file in the directory of receipts that appears only when it is published."""
+        return PendingFile(self, self.own_fd, name, os.path.join(self.own_path, name))
 
     def reserve(self, descriptor: int, size: int) -> None:
         """Give an empty file its size, and its space where the file system has a disk of its own.
@@ -101,13 +156,14 @@ class DestinationTree:
         """Return the error of our own that an error of the system means for this path."""
         if error.errno in _FULL:
             return self.no_space(f"Writing {path!r} below {self.root} failed")
-        if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY):
+        if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY, errno.ENXIO):
             return DestinationError(
                 f"{path!r} cannot be made below {self.root}: a symbolic link, a file or a directory that was there "
                 f"before stands in its way ({error.strerror}). Remove it, or stage to another directory.",
                 path=path,
             )
-        return DestinationError(f"Writing {path!r} below {self.root} failed: {error.strerror}.", path=path)
+        advice = advice_for(error, os.path.join(self.root, path))
+        return DestinationError(f"Writing {path!r} below {self.root} failed: {error.strerror}.{advice}", path=path)
 
     def no_space(self, what: str, needed: int | None = None) -> InsufficientSpaceError:
         """Return the error of a full disk; `needed` is for the caller who knows it."""
@@ -131,85 +187,135 @@ class DestinationTree:
             return False
         name = self.temporary_name()
         try:
-            descriptor = os.open(".", _ANONYMOUS, 0o600, dir_fd=self.temporary_fd)
+            descriptor = os.open(".", _ANONYMOUS, 0o600, dir_fd=self.trial_fd)
             try:
-                os.link(f"/proc/self/fd/{descriptor}", name, dst_dir_fd=self.temporary_fd, follow_symlinks=True)
+                os.link(f"/proc/self/fd/{descriptor}", name, dst_dir_fd=self.trial_fd, follow_symlinks=True)
             finally:
                 os.close(descriptor)
-            os.unlink(name, dir_fd=self.temporary_fd)
+            os.unlink(name, dir_fd=self.trial_fd)
         except OSError as error:
             if error.errno in _FULL:
-                raise self.failed(error, TEMPORARY_DIRECTORY) from error
+                raise self.failed(error, name) from error
             return False
         return True
 
 
-class Branches:
-    """The way from the root to the directory that a batch works in. One thread, in a `with` block.
+def advice_for(error: OSError, path: str) -> str:
+    """Return what may help against an error of the system, "" if nothing is known; it begins with a space."""
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return (
+            f" {_owner_of(path)} Stage as one user; or let all of them be in one group, and give it the tree: "
+            "`chmod -R g+rwX` once, and umask 002 in the workers."
+        )
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return " Raise the limit of open files (`ulimit -n`), or give the staging less max_in_flight."
+    if error.errno == errno.EROFS:
+        return " Choose a destination on a file system that is mounted for writing."
+    if error.errno == errno.EFBIG:
+        return " Raise the largest size of a file (`ulimit -f`), or choose a file system that takes larger ones."
+    return ""
 
-    Only the directories above the last path stay open: a batch of 32 objects in 32 deep directories, times the
-    threads of a worker, would use up its file descriptors. Objects come sorted, so little is opened twice.
+
+def _owner_of(path: str) -> str:
+    """Return whose the nearest thing at or above a path is, and who we are."""
+    while True:
+        try:
+            status = os.lstat(path)
+            break
+        except OSError:
+            path = os.path.dirname(path)
+    mode = stat.S_IMODE(status.st_mode)
+    return f"{path} belongs to user {status.st_uid} (mode {mode:03o}), and this process is user {os.geteuid()}."
+
+
+class OpenDirectory:
+    """One directory below a root, opened segment by segment and never through a symlink; it moves from one to another.
+
+    Only this one is open, not those above it: threads in deep trees would use up the descriptors of a process. Objects
+    come sorted, so little is opened twice. One thread, in a `with` block.
     """
 
-    def __init__(self, tree: DestinationTree) -> None:
-        self._tree = tree
-        self._path = ""
-        self._segments: list[str] = []
-        self._descriptors: list[int] = []
+    def __init__(self, root_fd: int, *, make: bool = False) -> None:
+        """`make` makes directories that are not there."""
+        self._root_fd = root_fd
+        self._open = _open_or_make if make else open_existing
+        self._fd = -1
+        self.path = ""
 
-    def __enter__(self) -> Branches:
+    def __enter__(self) -> OpenDirectory:
         return self
 
     def __exit__(self, *_exc: object) -> None:
-        self._leave(0)
+        self._go_to_root()
+
+    def enter(self, path: str) -> int:
+        """Return a descriptor of the directory at `path`, valid until the next call.
+
+        Raises OSError; `path` of this object is then the last directory that could be opened.
+        """
+        if path == self.path:
+            return self._fd if path else self._root_fd
+        if self.path and not path.startswith(self.path + "/"):
+            self._go_to_root()
+        for segment in path[len(self.path) :].strip("/").split("/"):
+            if segment:
+                below = self._open(segment, self._fd if self.path else self._root_fd)
+                if self.path:
+                    os.close(self._fd)
+                self._fd = below
+                self.path = f"{self.path}/{segment}" if self.path else segment
+        return self._fd if self.path else self._root_fd
+
+    def _go_to_root(self) -> None:
+        if self.path:
+            os.close(self._fd)
+            self.path = ""
+
+
+class TreeWriter:
+    """Writes files below a tree, in the directories that they belong to. One thread, in a `with` block."""
+
+    def __init__(self, tree: DestinationTree) -> None:
+        self._tree = tree
+        self._directory = OpenDirectory(tree.root_fd, make=True)
+        self._place_of = ""
+        self._anonymous, _ = tree.temporary_place(tree.root_fd)
+
+    def __enter__(self) -> TreeWriter:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._directory.__exit__()
 
     def directory(self, path: str) -> int:
         """Return a descriptor of a directory below the root, made if it is not there; valid until the next call."""
-        if path != self._path:
-            segments = path.split("/") if path else []
-            same = 0
-            for mine, wanted in zip(self._segments, segments, strict=False):
-                if mine != wanted:
-                    break
-                same += 1
-            self._leave(same)
-            for segment in segments[same:]:
-                try:
-                    self._descriptors.append(_open_or_make(segment, self._last()))
-                except OSError as error:
-                    raise self._tree.failed(error, path) from error
-                self._segments.append(segment)
-                self._path = "/".join(self._segments)
-        return self._last()
+        try:
+            descriptor = self._directory.enter(path)
+        except OSError as error:
+            raise self._tree.failed(error, path) from error
+        if path != self._place_of:
+            self._anonymous, _ = self._tree.temporary_place(descriptor)
+            self._place_of = path
+        return descriptor
 
-    def _last(self) -> int:
-        return self._descriptors[-1] if self._descriptors else self._tree.root_fd
-
-    def _leave(self, depth: int) -> None:
-        for descriptor in self._descriptors[depth:]:
-            os.close(descriptor)
-        del self._descriptors[depth:]
-        del self._segments[depth:]
-        self._path = "/".join(self._segments)
-
-    def write(self, path: str, data: bytes) -> Placed:
+    def write(self, path: str, data: bytes) -> FileIdentity:
         """Put a file with this content at `path`, in one step."""
         return self._write_new(path, data) or self._write_any(path, data)
 
-    def _write_any(self, path: str, data: bytes) -> Placed:
+    def _write_any(self, path: str, data: bytes) -> FileIdentity:
         with self.begin(path) as file:
             file.append(data)
             return file.publish()
 
-    def _write_new(self, path: str, data: bytes) -> Placed | None:
+    def _write_new(self, path: str, data: bytes) -> FileIdentity | None:
         """Do the same in five system calls; None where that is not enough, and then nothing has happened.
 
         This is what almost every small object takes, and its time is most of a staging's: hence in one function.
         """
-        if not self._tree.anonymous:
-            return None
         above, _, name = path.rpartition("/")
         directory_fd = self.directory(above)
+        if not self._anonymous:
+            return None
         try:
             descriptor = os.open(".", _ANONYMOUS, 0o666, dir_fd=directory_fd)
             try:
@@ -223,7 +329,35 @@ class Branches:
             return None
         except OSError as error:
             raise self._tree.failed(error, path) from error
-        return Placed(status.st_mtime_ns, status.st_ino)
+        return FileIdentity(status.st_mtime_ns, status.st_ino)
+
+    def link(self, path: str, source_fd: int, source_name: str) -> FileIdentity:
+        """Give a file of another tree a second name at `path`, in place of what was there.
+
+        Raises OSError where the file systems cannot do it.
+        """
+        above, _, name = path.rpartition("/")
+        directory_fd = self.directory(above)
+        try:
+            os.link(source_name, name, src_dir_fd=source_fd, dst_dir_fd=directory_fd, follow_symlinks=False)
+        except FileExistsError:
+            # linkat(2) never replaces: a second name, then one rename that does.
+            _, temporary_fd = self._tree.temporary_place(directory_fd)
+            temporary = self._tree.temporary_name()
+            os.link(source_name, temporary, src_dir_fd=source_fd, dst_dir_fd=temporary_fd, follow_symlinks=False)
+            try:
+                os.rename(temporary, name, src_dir_fd=temporary_fd, dst_dir_fd=directory_fd)
+            finally:
+                with contextlib.suppress(FileNotFoundError):  # a rename of a file over itself does nothing
+                    os.unlink(temporary, dir_fd=temporary_fd)
+        status = os.stat(name, dir_fd=directory_fd, follow_symlinks=False)
+        return FileIdentity(status.st_mtime_ns, status.st_ino)
+
+    def remove(self, path: str) -> None:
+        """Remove a file that was put there just now."""
+        above, _, name = path.rpartition("/")
+        with contextlib.suppress(OSError):
+            os.unlink(name, dir_fd=self.directory(above))
 
     def begin(self, path: str, size: int = 0) -> PendingFile:
         """Open a file that appears at `path` only when it is published; it has `size` bytes from the beginning.
@@ -231,25 +365,27 @@ class Branches:
         Publish or close it before the next call of this object.
         """
         above, _, name = path.rpartition("/")
-        return PendingFile(self._tree, self.directory(above), name, path, size)
+        directory_fd = self.directory(above)
+        return PendingFile(self._tree, directory_fd, name, path, size)
 
 
 class PendingFile:
     """A file that is not there yet. Use it in a `with` block: without `publish`, nothing remains of it."""
 
-    def __init__(self, tree: DestinationTree, directory_fd: int, name: str, path: str, size: int) -> None:
+    def __init__(self, tree: DestinationTree, directory_fd: int, name: str, path: str, size: int = 0) -> None:
         self._tree = tree
         self._directory_fd = directory_fd
         self._name = name
         self._path = path
         self._temporary: str | None = None
         self._fd = -1
+        anonymous, self._temporary_fd = tree.temporary_place(directory_fd)
         try:
-            if tree.anonymous:
+            if anonymous:
                 self._fd = os.open(".", _ANONYMOUS, 0o666, dir_fd=directory_fd)
             else:
                 self._temporary = tree.temporary_name()
-                self._fd = os.open(self._temporary, _NAMED, 0o666, dir_fd=tree.temporary_fd)
+                self._fd = os.open(self._temporary, _NAMED, 0o666, dir_fd=self._temporary_fd)
             if size:
                 tree.reserve(self._fd, size)
         except OSError as error:
@@ -284,7 +420,7 @@ class PendingFile:
         except OSError as error:
             raise self._tree.failed(error, self._path) from error
 
-    def publish(self) -> Placed:
+    def publish(self) -> FileIdentity:
         """Give the file its name, in place of what was there, and close it."""
         try:
             status = os.fstat(self._fd)
@@ -294,7 +430,7 @@ class PendingFile:
                 self._rename()
         except OSError as error:
             raise self._tree.failed(error, self._path) from error
-        return Placed(status.st_mtime_ns, status.st_ino)
+        return FileIdentity(status.st_mtime_ns, status.st_ino)
 
     def close(self) -> None:
         """Close the file; remove it if it was not published."""
@@ -303,7 +439,7 @@ class PendingFile:
             self._fd = -1
         if self._temporary is not None:
             with contextlib.suppress(OSError):
-                os.unlink(self._temporary, dir_fd=self._tree.temporary_fd)
+                os.unlink(self._temporary, dir_fd=self._temporary_fd)
             self._temporary = None
 
     def _link(self) -> None:
@@ -313,13 +449,13 @@ class PendingFile:
         except FileExistsError:
             # linkat(2) never replaces: a second name, then one rename that does.
             self._temporary = self._tree.temporary_name()
-            os.link(source, self._temporary, dst_dir_fd=self._tree.temporary_fd, follow_symlinks=True)
+            os.link(source, self._temporary, dst_dir_fd=self._temporary_fd, follow_symlinks=True)
             self._rename()
 
     def _rename(self) -> None:
         if self._temporary is None:
             return
-        os.rename(self._temporary, self._name, src_dir_fd=self._tree.temporary_fd, dst_dir_fd=self._directory_fd)
+        os.rename(self._temporary, self._name, src_dir_fd=self._temporary_fd, dst_dir_fd=self._directory_fd)
         self._temporary = None
 
 
@@ -337,6 +473,16 @@ def open_existing(segment: str, above_fd: int) -> int:
     return os.open(segment, _DIRECTORY, dir_fd=above_fd)
 
 
-def is_regular(status: os.stat_result) -> bool:
-    """Return whether a status is that of an ordinary file."""
-    return stat.S_ISREG(status.st_mode)
+def open_own_directory(root_fd: int, receipt_directory: str | None) -> int | None:
+    """Open the directory of receipts of a destination for reading; None if there is none."""
+    try:
+        if receipt_directory is None:
+            return open_existing(OWN_DIRECTORY, root_fd)
+        return os.open(receipt_directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return None
+
+
+def _kept_open(opened: contextlib.ExitStack, descriptor: int) -> int:
+    opened.callback(os.close, descriptor)
+    return descriptor

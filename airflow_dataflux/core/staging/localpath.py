@@ -13,11 +13,12 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from airflow_dataflux.core.arrowcompute import compute, indices, matches, starts_with, without_prefix
+from airflow_dataflux.core.arrow import column, compute, indices, is_in, matches, starts_with, without_prefix
 from airflow_dataflux.core.errors import UnsafeNameError
 from airflow_dataflux.core.model import object_uri
 
@@ -62,7 +63,7 @@ class FileSystemTraits:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class RefusedName:
     """An object name that cannot be staged, and why."""
 
     name: str
@@ -80,9 +81,11 @@ def refusal_of(name: str, *, strip_prefix: str = "", traits: FileSystemTraits | 
         return f"does not begin with strip_prefix {strip_prefix!r}"
     path = name[len(strip_prefix) :]
     if not path:
-        return "nothing is left of it after strip_prefix"
+        # The placeholder of the prefix itself is the destination.
+        return None if name.endswith("/") else "nothing is left of it after strip_prefix"
     if path.startswith("/"):
-        return "is an absolute path"
+        lacking = f"; does strip_prefix {strip_prefix!r} lack its '/'?" if strip_prefix else ""
+        return f"is an absolute path{lacking}"
     control = _CONTROL.search(path)
     if control:
         return f"contains the control character {control.group()!r}"
@@ -99,6 +102,35 @@ def refusal_of(name: str, *, strip_prefix: str = "", traits: FileSystemTraits | 
     return None
 
 
+@dataclass(frozen=True, slots=True)
+class OwnPaths:
+    """What else of this product lies in a destination, as paths below it: no object may take its place.
+
+    Attributes:
+        files: such as the index and the parts of the very manifest that is staged.
+        directory: that of the receipts, if it was given and lies in the destination.
+    """
+
+    files: frozenset[str] = frozenset()
+    directory: str | None = None
+
+    def taken(self, path: str, traits: FileSystemTraits) -> str | None:
+        """Return why an object may not have this path; None if it may."""
+        folded = traits.fold(path.removesuffix("/"))
+        if folded in {traits.fold(file) for file in self.files}:
+            return "would replace a file of the manifest that is staged"
+        if self.directory is not None and f"{folded}/".startswith(traits.fold(self.directory) + "/"):
+            return "lies in receipt_directory, which belongs to the receipts"
+        return None
+
+    def mask(self, paths: pa.Array) -> pa.Array:
+        """Return a boolean for each path of a file system that is exact: it is taken."""
+        if self.directory is None:
+            return is_in(paths, column(sorted(self.files), paths.type))
+        found = is_in(paths, column(sorted({*self.files, self.directory}), paths.type))
+        return compute("or", found, starts_with(paths, self.directory + "/"))
+
+
 @dataclass(slots=True)
 class NameCheck:
     """Looks at all names of a manifest, batch by batch, and collects refusals.
@@ -109,14 +141,21 @@ class NameCheck:
     destination: str
     strip_prefix: str = ""
     traits: FileSystemTraits = field(default_factory=FileSystemTraits)
-    refusals: list[Refusal] = field(default_factory=list)
+    skip: bool = False
+    own: OwnPaths = field(default_factory=OwnPaths)
+    left_out: dict[int, str] = field(default_factory=dict)
+    refusals: list[RefusedName] = field(default_factory=list)
     refused_count: int = 0
     _open_files: list[str] = field(default_factory=list)
     _folded_files: set[int] = field(default_factory=set)
     _folded_directories: set[int] = field(default_factory=set)
 
     def look(self, names: pa.Array, sizes: pa.Array) -> list[str]:
-        """Check one batch of names and sizes; return the names as Python strings."""
+        """Check one batch of names and sizes; return the names as Python strings.
+
+        With `skip`, what is refused is in `left_out` instead, by its position in the batch, until the next look.
+        """
+        self.left_out = {}
         suspects = self._suspects(names)
         listed: list[str] = names.to_pylist()
         for index, name in enumerate(listed):
@@ -125,15 +164,25 @@ class NameCheck:
                 reason = self._beside(name)
             if reason is None and not self.traits.exact:
                 reason = self._folded(name)
-            if reason is not None:
+            if reason is not None and self.skip:
+                self.left_out[index] = reason
+            elif reason is not None:
                 self.refuse(name, reason)
         return listed
+
+    def begin_after(self, files: Iterable[str]) -> None:
+        """Note the files, in order, that come before the first name and whose names it begins with."""
+        self._open_files = list(files)
+
+    def goes_on(self, name: str) -> bool:
+        """Return whether a name that follows the last one may still lie below a file that was looked at."""
+        return any(name.startswith(above) for above in self._open_files[:1])
 
     def refuse(self, name: str, reason: str) -> None:
         """Record a refusal; beyond the first thousand they are only counted."""
         self.refused_count += 1
         if len(self.refusals) < _KEPT_NAMES:
-            self.refusals.append(Refusal(name, reason))
+            self.refusals.append(RefusedName(name, reason))
 
     def raise_if_refused(self, bucket: str) -> None:
         """Raise UnsafeNameError that names what was refused, if anything was."""
@@ -144,8 +193,9 @@ class NameCheck:
         more = self.refused_count - min(self.refused_count, _REPORTED_NAMES)
         raise UnsafeNameError(
             f"{self.refused_count} object name(s) cannot become paths below {self.destination}, and nothing was "
-            f"fetched: {shown}{f'; and {more} more' if more else ''}. Leave them out with match_glob or another "
-            "prefix, or stage to a file system that takes them.",
+            f"fetched: {shown}{f'; and {more} more' if more else ''}. Leave them out with "
+            'on_unsafe_name="skip", with exclude_glob when listing, or with another prefix, or stage to a file system '
+            "that takes them.",
             names={one.name: one.reason for one in self.refusals},
             refused_count=self.refused_count,
         )
@@ -162,12 +212,16 @@ class NameCheck:
         found = matches(paths, _SUSPECT)
         if self.strip_prefix:
             found = compute("or", found, compute("invert", starts_with(names, self.strip_prefix)))
+        if self.own != OwnPaths():
+            found = compute("or", found, self.own.mask(paths))
         return frozenset(indices(found))
 
     def _alone(self, name: str, size: int) -> str | None:
         reason = refusal_of(name, strip_prefix=self.strip_prefix, traits=self.traits)
         if reason is None and name.endswith("/") and size:
             return f"ends in '/' but holds {size} bytes"
+        if reason is None:
+            reason = self.own.taken(name[len(self.strip_prefix) :], self.traits)
         length = len(os.fsencode(self.destination)) + 1 + len(name[len(self.strip_prefix) :].encode())
         if reason is None and length >= self.traits.path_max_bytes:
             return f"makes a path of {length} bytes; the system takes {self.traits.path_max_bytes - 1}"

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
-from airflow_dataflux.core.config import StageRequest
+from airflow_dataflux.core.config import StageRequest, Strategy
 from airflow_dataflux.core.manifest import Manifest
-from airflow_dataflux.core.staging.choice import Circumstances, composing_is_faster, largest_composed_object
-from airflow_dataflux.core.staging.plan import DIRECT_BATCH_OBJECTS, RANGE_BYTES, Batch, BatchKind, Planner, PlanRules
+from airflow_dataflux.core.staging.batching import (
+    DIRECT_BATCH_OBJECTS,
+    RANGE_BYTES,
+    Batch,
+    Batcher,
+    BatchRules,
+)
+from airflow_dataflux.core.staging.destination_scan import ObjectStates, ScanResult
 from airflow_dataflux.core.staging.preflight import BucketFindings
-from airflow_dataflux.core.staging.survey import ObjectStates, Survey
-from airflow_dataflux.core.staging.transfer import Outcome
-from airflow_dataflux.core.staging.ways import Ways
+from airflow_dataflux.core.staging.strategy import (
+    ChooserInputs,
+    RunConditions,
+    SizeHistogram,
+    composing_is_faster,
+    largest_composed_object,
+)
+from airflow_dataflux.core.staging.transfer import BatchResult, ComposeRefusals
 
 DEFAULT_IN_FLIGHT = 160
 """Requests in flight in all: a composite takes a quarter of a second, most of it waiting, so that many of them are 600
@@ -25,11 +36,11 @@ _BATCHES_EACH = 4
 
 @dataclass(slots=True)
 class FetchPlan:
-    """How the objects of a survey are fetched.
+    """How the objects that a scan found missing are fetched.
 
     Attributes:
         rules: the planner's.
-        ways: chooses for each group that may be composed; None where the strategy leaves no choice.
+        chooser_inputs: what workers choose the way of each group by; None where the strategy leaves no choice.
         in_flight: requests in flight in all.
         line: the decision, for the log and the receipt.
         reasons: why objects are read directly; filled while batches are taken.
@@ -37,79 +48,76 @@ class FetchPlan:
 
     manifest: Manifest
     states: ObjectStates
-    rules: PlanRules
-    ways: Ways | None
+    rules: BatchRules
+    chooser_inputs: ChooserInputs | None
     in_flight: int
     line: str
-    reasons: Counter[str]
+    reasons: Counter[str] = field(default_factory=Counter)
+    _refusals: ComposeRefusals = field(default_factory=ComposeRefusals)
 
-    def batches(self, stop_composing: Callable[[], str]) -> Iterator[Batch]:
-        """Yield all batches, planned as they are taken.
-
-        `stop_composing` returns a reason from the moment on at which no more composites should be planned.
-        """
-        planner = Planner(self.rules, self.ways)
+    def batches(self) -> Iterator[Batch]:
+        """Yield all batches, planned as they are taken; what `learn` was told meanwhile decides how."""
+        planner = Batcher(self.rules)
         self.reasons = planner.reasons
         first, composing = 0, self.rules.compose
         for rows in self.manifest.batches():
             wanted = self.states.wanted(first, rows.num_rows)
             for batch in planner.add(rows, first, wanted):
                 yield batch
-                if composing and (reason := stop_composing()):
+                if composing and (reason := self._refusals.stop_reason):
                     composing = False
                     yield from planner.stop_composing(reason)
             first += rows.num_rows
         yield from planner.finish()
 
-    def learn(self, batch: Batch, outcome: Outcome) -> None:
-        """Take from a batch that came back how long its way takes."""
-        composed = batch.kind is BatchKind.COMPOSITE
-        if self.ways is not None and (composed or batch.kind is BatchKind.DIRECT):
-            self.ways.took(batch.sizes, outcome.compose_s + outcome.read_s, composed=composed)
+    def learn(self, result: BatchResult) -> None:
+        """Take from a batch that came back whether it could be composed."""
+        self._refusals.count(result)
 
 
 def make_plan(
-    manifest: Manifest, request: StageRequest, found: Survey, findings: BucketFindings, *, workers: int
+    manifest: Manifest, request: StageRequest, found: ScanResult, findings: BucketFindings, *, workers: int
 ) -> FetchPlan:
-    """Decide how to fetch what a survey found."""
+    """Decide how to fetch what a scan found missing."""
     in_flight = request.max_in_flight or DEFAULT_IN_FLIGHT
     # A large object is several requests.
     in_flight = max(1, min(in_flight, found.fetch_count + found.fetch_bytes // RANGE_BYTES))
-    around = Circumstances(in_flight=in_flight, workers=max(1, workers), soft_delete_s=findings.soft_delete_s)
-    compose, reason, max_object_bytes = _choose(request, found, findings, around)
+    conditions = RunConditions(in_flight=in_flight, workers=max(1, workers), soft_delete_s=findings.soft_delete_s)
+    compose, reason, max_object_bytes = choose_composing(request.strategy, found.sizes, findings, conditions)
     threads_full = found.fetch_count // (in_flight * _BATCHES_EACH)
-    rules = PlanRules(
+    rules = BatchRules(
         compose=compose,
         no_compose_reason=reason,
         max_composite_bytes=request.max_composite_bytes,
         max_object_bytes=max_object_bytes,
+        decompress=request.decompress,
         direct_objects=max(1, min(DIRECT_BATCH_OBJECTS, threads_full)),
     )
-    ways = None
+    chooser_inputs = None
     if compose and request.strategy == "auto":
-        ways = Ways(around, found.sizes.up_to(max_object_bytes or request.max_composite_bytes))
+        count = found.sizes.up_to(max_object_bytes or request.max_composite_bytes)
+        chooser_inputs = ChooserInputs(conditions=conditions, count=count)
     how = f"composites of objects up to {max_object_bytes or request.max_composite_bytes} bytes" if compose else reason
     line = (
         f"plan: {found.fetch_count} objects ({found.fetch_bytes} bytes) to fetch, {found.reused} reused; strategy "
         f"{request.strategy}: {how}; {in_flight} requests in flight"
     )
-    return FetchPlan(manifest, found.states, rules, ways, in_flight, line, Counter())
+    return FetchPlan(manifest, found.states, rules, chooser_inputs, in_flight, line)
 
 
-def _choose(
-    request: StageRequest, found: Survey, findings: BucketFindings, around: Circumstances
+def choose_composing(
+    strategy: Strategy, sizes: SizeHistogram, findings: BucketFindings, conditions: RunConditions
 ) -> tuple[bool, str, int | None]:
     """Return whether to compose, why not, and the largest object to compose."""
-    if request.strategy == "direct":
+    if strategy == "direct":
         return False, "direct reads were asked for", None
     if not findings.compose:
         return False, findings.no_compose_reason, None
-    if request.strategy == "compose":
+    if strategy == "compose":
         return True, "", None
-    largest = largest_composed_object(around)
+    largest = largest_composed_object(conditions)
     if not largest:
         return False, "composing costs more than it saves here", None
-    count = found.sizes.up_to(largest)
-    if not composing_is_faster(count, around):
+    if not composing_is_faster(sizes.up_to(largest), conditions):
         return False, "too few small objects for composing to pay", None
     return True, "", largest

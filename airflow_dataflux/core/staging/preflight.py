@@ -10,23 +10,29 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 from airflow_dataflux.core.errors import (
+    DestinationError,
     InsufficientSpaceError,
     ObjectNotFoundError,
-    PermissionDeniedError,
     PreconditionFailedError,
     StoreError,
     UnavailableError,
 )
 from airflow_dataflux.core.gcs.store import BucketInfo, ObjectVersion, Store
-from airflow_dataflux.core.staging.composites import CompositeNames
+from airflow_dataflux.core.report.formatting import size
+from airflow_dataflux.core.staging.batching import COLD_CLASSES
+from airflow_dataflux.core.staging.composites import CompositeNames, find_own
+from airflow_dataflux.core.staging.destination import limit_of
 from airflow_dataflux.core.staging.localfile import DestinationTree
 from airflow_dataflux.core.staging.localpath import FileSystemTraits
-from airflow_dataflux.core.staging.plan import COLD_CLASSES
+
+T = TypeVar("T")
 
 GET, CREATE, DELETE, LIST = (
     "storage.objects.get",
@@ -48,7 +54,8 @@ class BucketFindings:
     Attributes:
         compose: composites may be made.
         no_compose_reason: why not; "" if they may.
-        settings_known: the bucket's settings could be read; else whether composites can be deleted is a guess.
+        settings_known: the bucket's settings and the caller's rights are known; else whether composites can be made
+            and deleted is a guess.
         soft_delete_s: how long the bucket keeps what is deleted.
         lines: one for each finding, for the log and the receipt.
     """
@@ -61,14 +68,14 @@ class BucketFindings:
 
 
 def look_at_bucket(
-    store: Store, bucket: str, *, sample: ObjectVersion | None, user_project: str | None
+    store: Store, bucket: str, *, sample: Callable[[], ObjectVersion | None], user_project: str | None
 ) -> BucketFindings:
     """Ask for permissions and settings.
 
     Args:
         store: the bucket's store.
         bucket: its bare name.
-        sample: an object of the manifest, looked at where the permissions of the bucket do not tell.
+        sample: returns an object of the manifest, looked at where the permissions of the bucket do not tell.
         user_project: who is billed, for buckets where the requester pays.
 
     Raises BucketNotFoundError, PermissionDeniedError if objects cannot be read, AuthenticationError, UnavailableError.
@@ -76,25 +83,19 @@ def look_at_bucket(
     with ThreadPoolExecutor(2, thread_name_prefix="dataflux-preflight") as pool:
         asked_info = pool.submit(store.bucket_info, bucket)
         asked_rights = pool.submit(store.test_permissions, bucket, (GET, CREATE, DELETE, LIST))
-        rights = asked_rights.result()
-        info = _settings_or_none(asked_info.result)
-    lines: list[str] = []
-    if GET not in rights:
-        lines.append(_read_without_bucket_right(store, bucket, sample))
+        rights = _known(asked_rights.result, {401, 403, 404, 405, 501})
+        info = _known(asked_info.result, {401, 403, 405, 501})
+    lines = _lines_about_rights(store, bucket, rights, sample)
     reasons = [] if info is None else _against_composing(info)
-    missing = [right for right in (CREATE, DELETE) if right not in rights]
+    missing = [] if rights is None else [right for right in (CREATE, DELETE) if right not in rights]
     if missing:
         reasons.insert(0, f"{' and '.join(missing)} missing on the bucket")
-    held = ", ".join(sorted(right.rpartition(".")[2] for right in rights)) or "none"
-    lines.append(f"permissions: {held}")
-    if LIST not in rights:
-        lines.append("permissions: without storage.objects.list, composites of a killed try cannot be found and swept")
     lines += _lines_about(info, user_project)
     lines.append(f"composing: {'no, ' + '; '.join(reasons) if reasons else 'possible'}")
     return BucketFindings(
         compose=not reasons,
         no_compose_reason="; ".join(reasons),
-        settings_known=info is not None,
+        settings_known=info is not None and rights is not None,
         soft_delete_s=_SOFT_DELETE_DEFAULT_S if info is None else info.soft_delete_s,
         lines=tuple(lines),
     )
@@ -110,9 +111,10 @@ def probe_composing(store: Store, bucket: str, names: CompositeNames, source: Ob
         made = store.compose(bucket, name, [source], metadata=names.metadata, storage_class=storage_class)
     except (ObjectNotFoundError, PreconditionFailedError):
         return ""  # the object changed: it is reported where it is staged
-    except UnavailableError:
-        return "a first compose was answered with errors until the retries ran out"
     except StoreError as error:
+        _remove_probe(store, bucket, name, names.attempt)  # an attempt whose answer was lost may have made it
+        if isinstance(error, UnavailableError):
+            return "a first compose was answered with errors until the retries ran out"
         return f"a first compose was refused ({error.details.get('reason') or error})"
     try:
         store.delete(bucket, ObjectVersion(name=name, generation=made.row.generation))
@@ -121,19 +123,51 @@ def probe_composing(store: Store, bucket: str, names: CompositeNames, source: Ob
     return ""
 
 
-def _settings_or_none(answer: Callable[[], BucketInfo]) -> BucketInfo | None:
+def _remove_probe(store: Store, bucket: str, name: str, attempt: str) -> None:
+    """Delete a probe of unknown outcome. What cannot be deleted now is found by its name and swept later."""
+    with contextlib.suppress(StoreError):
+        made = find_own(store, bucket, name, attempt)
+        if made is not None:
+            store.delete(bucket, made)
+
+
+def _known(answer: Callable[[], T], refusals: set[int]) -> T | None:
+    """Return what a question was answered with; None if nobody answers it: anonymous callers, perimeters, emulators.
+
+    Unknown is not forbidden: what was asked for is found out by doing it.
+    """
     try:
         return answer()
-    except PermissionDeniedError:
+    except StoreError as error:
+        if error.details.get("status") not in refusals:
+            raise
         return None
 
 
-def _read_without_bucket_right(store: Store, bucket: str, sample: ObjectVersion | None) -> str:
-    """Find out whether objects can be read although the bucket grants it to nobody like us (object ACLs)."""
-    if sample is not None:
+def _lines_about_rights(
+    store: Store, bucket: str, rights: frozenset[str] | None, sample: Callable[[], ObjectVersion | None]
+) -> list[str]:
+    """Say what the caller may do. Raises PermissionDeniedError, AuthenticationError if objects cannot be read."""
+    if rights is None:
+        _check_readable(store, bucket, sample)
+        return ["permissions: the bucket does not tell them; the staging finds out by trying"]
+    lines = []
+    if GET not in rights:
+        _check_readable(store, bucket, sample)
+        lines.append(f"permissions: {GET} is missing on the bucket, but its objects grant it")
+    held = ", ".join(sorted(right.rpartition(".")[2] for right in rights)) or "none"
+    lines.append(f"permissions: {held}")
+    if LIST not in rights:
+        lines.append("permissions: without storage.objects.list, composites of a killed try cannot be found and swept")
+    return lines
+
+
+def _check_readable(store: Store, bucket: str, sample: Callable[[], ObjectVersion | None]) -> None:
+    """Find out whether objects can be read although the bucket does not say that we may (object ACLs)."""
+    one = sample()
+    if one is not None:
         with contextlib.suppress(ObjectNotFoundError, PreconditionFailedError):
-            store.stat(bucket, sample.name, sample.generation)  # raises PermissionDeniedError
-    return f"permissions: {GET} is missing on the bucket, but its objects grant it"
+            store.stat(bucket, one.name, one.generation)  # raises PermissionDeniedError
 
 
 def _against_composing(info: BucketInfo) -> list[str]:
@@ -142,6 +176,8 @@ def _against_composing(info: BucketInfo) -> list[str]:
         reasons.append(f"a retention policy of {_duration(info.retention_s)} forbids deleting composites")
     if info.default_event_based_hold:
         reasons.append("a default event-based hold forbids deleting composites")
+    if info.hard_delete_paused:
+        reasons.append("its hard deletions are paused, so deleted composites would be kept and billed without end")
     if info.location_type == "zone" or info.storage_class == "RAPID":
         reasons.append("Rapid (zonal) buckets have no compose")
     return reasons
@@ -149,12 +185,12 @@ def _against_composing(info: BucketInfo) -> list[str]:
 
 def _lines_about(info: BucketInfo | None, user_project: str | None) -> list[str]:
     if info is None:
-        unknown = (
-            "bucket: its settings may not be read (storage.buckets.get missing); 7 days of soft delete are assumed"
-        )
+        unknown = "bucket: its settings may not be read (storage.buckets.get); 7 days of soft delete are assumed"
         return [f"{unknown}, and one composite is tried before others are made"]
     lines = [f"bucket: {info.location} ({info.location_type}), default class {info.storage_class}"]
-    if info.soft_delete_s:
+    if info.hard_delete_paused:
+        lines.append("soft delete: hard deletions are paused, so whatever is deleted is kept and billed without end")
+    elif info.soft_delete_s:
         lines.append(f"soft delete: deleted composites are kept and billed for {_duration(info.soft_delete_s)}")
     else:
         lines.append("soft delete: off, deleted composites cost nothing")
@@ -179,7 +215,13 @@ def _duration(seconds: int) -> str:
 
 def look_at_file_system(tree: DestinationTree) -> FileSystemTraits:
     """Find out how the destination's file system treats names, by making a file or two."""
-    directory_fd = tree.temporary_fd
+    if sys.getfilesystemencoding() != "utf-8":
+        raise DestinationError(
+            f"Python encodes file names as {sys.getfilesystemencoding()} on this worker, which cannot express every "
+            "name. Set PYTHONUTF8=1, or a locale of UTF-8 such as LC_ALL=C.UTF-8, for the worker.",
+            path=tree.root,
+        )
+    directory_fd = tree.trial_fd
     stem = tree.temporary_name()
     composed = f"{stem}-a\u00e9"
     made = os.open(
@@ -189,8 +231,8 @@ def look_at_file_system(tree: DestinationTree) -> FileSystemTraits:
         return FileSystemTraits(
             case_sensitive=not _exists(f"{stem}-A\u00e9", directory_fd),
             keeps_normalisation=not _exists(f"{stem}-ae\u0301", directory_fd),
-            name_max_bytes=_limit(directory_fd, "PC_NAME_MAX", 255),
-            path_max_bytes=_limit(directory_fd, "PC_PATH_MAX", 4096),
+            name_max_bytes=limit_of(directory_fd, "PC_NAME_MAX", 255),
+            path_max_bytes=limit_of(directory_fd, "PC_PATH_MAX", 4096),
         )
     finally:
         os.close(made)
@@ -205,14 +247,6 @@ def _exists(name: str, directory_fd: int) -> bool:
     return True
 
 
-def _limit(descriptor: int, name: str, otherwise: int) -> int:
-    try:
-        found = os.fpathconf(descriptor, name)
-    except (OSError, ValueError):
-        return otherwise
-    return found if found > 0 else otherwise
-
-
 @dataclass(slots=True)
 class SpaceNeeded:
     """What the objects to fetch take on disk. Not thread-safe."""
@@ -220,11 +254,6 @@ class SpaceNeeded:
     block_bytes: int
     bytes: int = 0
     files: int = 0
-
-    def add(self, size: int) -> None:
-        """Count one file of `size` bytes."""
-        self.bytes += -(-size // self.block_bytes) * self.block_bytes
-        self.files += 1
 
 
 def check_space(path: str, needed: SpaceNeeded) -> str:
@@ -237,13 +266,18 @@ def check_space(path: str, needed: SpaceNeeded) -> str:
     for unit, wanted, free in pairs:
         if wanted > free:
             raise InsufficientSpaceError(
-                f"The staging needs {wanted} {unit} below {path} and {free} are free. Nothing was fetched. Make room, "
-                "stage shards to several machines, or choose another destination.",
+                f"The staging needs {_amount(wanted, unit)} below {path}, and {_amount(free, unit)} are free. "
+                "Nothing was fetched. Make room, stage shards to several machines, or choose another destination.",
                 needed=wanted,
                 free=free,
                 unit=unit,
             )
-    return "disk: " + ", ".join(f"{wanted} of {free} free {unit} needed" for unit, wanted, free in pairs)
+    needs = (f"{_amount(wanted, unit)} of {_amount(free, unit)} free" for unit, wanted, free in pairs)
+    return f"disk: the staging needs {' and '.join(needs)}"
+
+
+def _amount(value: int, unit: str) -> str:
+    return size(value) if unit == "bytes" else f"{value:,} {unit}"
 
 
 def block_bytes(path: str) -> int:

@@ -13,13 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from airflow_dataflux.core.errors import ObjectNotFoundError, PreconditionFailedError
+from airflow_dataflux.core.errors import StoreError
 from airflow_dataflux.core.gcs.store import ObjectVersion
+from airflow_dataflux.core.staging.batching import RANGE_BYTES, Batch
 from airflow_dataflux.core.staging.checksum import combine, extend
-from airflow_dataflux.core.staging.localfile import Branches
-from airflow_dataflux.core.staging.plan import RANGE_BYTES, Batch
-from airflow_dataflux.core.staging.reading import ReadTally
-from airflow_dataflux.core.staging.transfer import Outcome, Transfer, wrong_bytes
+from airflow_dataflux.core.staging.transfer import BatchResult, ReadTally, Transfer, wrong_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +28,7 @@ class _Range:
 
 
 class RangedObject:
-    """One ranged batch under way. `on_done` gets its Outcome or the error that ended it, exactly once."""
+    """One ranged batch under way. `on_done` gets its BatchResult or the error that ended it, exactly once."""
 
     def __init__(
         self,
@@ -38,13 +36,13 @@ class RangedObject:
         batch: Batch,
         *,
         enqueue: Callable[[Callable[[], None]], None],
-        on_done: Callable[[Outcome | BaseException], None],
+        on_done: Callable[[BatchResult | BaseException], None],
     ) -> None:
         self._transfer = transfer
         self._batch = batch
         self._enqueue = enqueue
         self._on_done = on_done
-        self._outcome = Outcome(batch.number)
+        self._result = BatchResult(batch.number)
         self._lock = threading.Lock()
         self._attempts = 0
         self._error: BaseException | None = None
@@ -56,11 +54,11 @@ class RangedObject:
             _Range(index, start, min(start + RANGE_BYTES, size))
             for index, start in enumerate(range(0, size, RANGE_BYTES))
         ]
-        self._branches = Branches(transfer.tree)
+        self._writer = transfer.open_writer()
         try:
-            self._file = self._branches.begin(transfer.path(batch.names[0]), size)
+            self._file = self._writer.begin(transfer.path(batch.names[0]), size)
         except BaseException:
-            self._branches.__exit__()
+            self._writer.__exit__()
             raise
 
     def start(self) -> None:
@@ -91,26 +89,26 @@ class RangedObject:
         with self._lock:
             self._crcs[one.index] = crc if position == one.end else -1
             self._sent_crc = tally.crc32c if tally.crc32c is not None else self._sent_crc
-            self._outcome.resumed += tally.resumed
-            self._outcome.read_s += time.monotonic() - started
+            self._result.resumed += tally.resumed
+            self._result.read_s += time.monotonic() - started
             self._missing -= 1
             last = self._missing == 0
         if last:
             self._finish()
 
     def _finish(self) -> None:
-        result: Outcome | BaseException = self._outcome
+        result: BatchResult | BaseException = self._result
         try:
-            if isinstance(self._error, ObjectNotFoundError | PreconditionFailedError):
-                self._outcome.change(self._batch, 0)
+            if isinstance(self._error, StoreError):
+                self._result.leave_out(self._batch, 0, self._error)
             elif self._error is not None:
                 result = self._error
             else:
                 wrong = self._verify()
                 if wrong is None:
-                    self._outcome.place(self._batch, 0, self._file.publish())
+                    self._result.place(self._batch, 0, self._file.publish())
                 elif self._attempts == 1:
-                    self._outcome.refetched += 1
+                    self._result.refetched += 1
                     self.start()
                     return
                 else:
@@ -118,7 +116,7 @@ class RangedObject:
         except BaseException as error:  # noqa: BLE001 - handed to on_done
             result = error
         self._file.close()
-        self._branches.__exit__()
+        self._writer.__exit__()
         self._on_done(result)
 
     def _verify(self) -> str | None:

@@ -1,27 +1,29 @@
-"""The receipt: what a staging did, and the state of every object it put on disk.
+"""The receipt: the record of a staging, and the state of every object that it put on disk.
 
 Files below `<destination>/.dataflux/`, described in docs/reference/receipt-format.md:
 - `receipt.json` (or `receipt-00003-of-00016.json` for a shard): counts, requests, seconds, reasons, leftovers.
-- `report.html`, where one was asked for: a page about the staging (`runreport.py`).
+- `reports/…`, where they were asked for: a page about each of the latest stagings (`staging_report.py`).
 - `objects-….parquet`: one row per object, sorted by path; the receipt names it and holds its digest.
 
-Guarantees: the receipt is written last and appears whole, so a receipt that is there, with an objects file of the
-right digest, describes a staging that finished. Reading one never raises for what is damaged: it is then absent.
+Guarantees: the receipt is written last and appears whole, so a receipt whose objects file has the right digest
+describes a finished staging. Reading a damaged receipt does not raise: it counts as absent.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+import struct
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from airflow_dataflux.core.report.notice import ReportNotice
-from airflow_dataflux.core.staging.localfile import Branches, DestinationTree
+from airflow_dataflux.core.manifest.files import open_file
+from airflow_dataflux.core.staging.localfile import DestinationTree
 from airflow_dataflux.core.staging.localpath import OWN_DIRECTORY
 
 FORMAT = "dataflux-receipt/1"
@@ -39,8 +41,12 @@ STATE_SCHEMA = pa.schema(
     ]
 )
 
-DOWNLOADED, REUSED, SKIPPED, EXTRANEOUS = 1, 2, 3, 4
-"""Values of `status`. EXTRANEOUS: placed by an earlier staging, not in this manifest, and left there."""
+DOWNLOADED, REUSED, SKIPPED, EXTRANEOUS, LINKED, DECOMPRESSED = 1, 2, 3, 4, 5, 6
+"""Values of `status`. EXTRANEOUS: placed by an earlier staging, not in this manifest, and left there. LINKED: a second
+name of a file of another tree, or a copy of it. DECOMPRESSED: unpacked, however it came there; the size of its file is
+not that of the object."""
+
+_RECORD = struct.Struct("<qqQ")
 
 _SUMMARY_NAMES = 20
 """Names that a summary spells out: it is an XCom value, and a person reads it."""
@@ -56,9 +62,10 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
         bucket: where the objects came from.
         fingerprint: of the manifest (or shard) that was staged.
         object_count, total_bytes: of the manifest.
-        downloaded, reused, skipped, deleted: objects fetched; found right on disk; left out because they had changed;
-            extraneous files removed.
-        temporary: how many of the skipped were composites of other stagings that the listing met.
+        downloaded, reused, linked, skipped, deleted: fetched objects; objects whose files were already right; objects
+            linked from another tree; objects left out because they had changed or could not be read; removed extraneous
+            files.
+        temporary: how many objects an earlier version left out for their names alone; none now.
         downloaded_bytes: bytes of the fetched objects.
         composites, composed_bytes: temporary objects made, and their bytes.
         batches: objects by how they were fetched (composite, direct, ranged, local).
@@ -67,15 +74,19 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
         seconds: wall time of the whole staging.
         phases: seconds by phase. Those of workers (compose, read) are summed over threads.
         usage: cpu_s of all processes and peak_rss_bytes of the largest.
-        refetched, resumed: objects that arrived wrong and were read again; bodies that broke and were read on.
-        reasons: how many objects were read directly, by why.
-        preflight: one line for each thing that was looked at before.
+        refetched, resumed: objects with wrong bytes that were read again; interrupted reads that were continued.
+        reasons: number of objects read directly, by reason.
+        preflight: the findings before the staging, one line each.
         leftovers: composites that could not be deleted.
-        changed: names of skipped objects, at most 1,000.
-        dry_run: nothing was moved; counts and costs are what would have been.
+        changed: names of skipped objects that had changed, at most 1,000.
+        unreadable: names of skipped objects that could not be read, at most 1,000, each with the reason.
+        unsafe: names of skipped objects that cannot become paths, at most 1,000, each with the reason.
+        decompress: whether gzip-encoded objects were decompressed.
+        dry_run: nothing was fetched; counts and costs are estimates.
         strategy, strip_prefix, scope: as asked; `scope` is "" or, for a shard, "00003-of-00016".
         started_at, finished_at: RFC 3339, UTC.
         objects_file, objects_digest: file of the per-object state beside the receipt, its SHA-256.
+        receipt_directory: where receipt and report are, if not in `.dataflux` below the destination; else "".
     """
 
     format: str = FORMAT
@@ -87,6 +98,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     total_bytes: int
     downloaded: int = 0
     reused: int = 0
+    linked: int = 0
     skipped: int = 0
     deleted: int = 0
     temporary: int = 0
@@ -106,6 +118,9 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     preflight: tuple[str, ...] = ()
     leftovers: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
+    unreadable: dict[str, str] = {}
+    unsafe: dict[str, str] = {}
+    decompress: bool = False
     dry_run: bool = False
     strategy: str = "auto"
     strip_prefix: str = ""
@@ -114,6 +129,12 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     finished_at: str = ""
     objects_file: str = ""
     objects_digest: str = ""
+    receipt_directory: str = ""
+
+    @property
+    def directory(self) -> str:
+        """Absolute path of the directory that holds the receipt and what belongs to it."""
+        return self.receipt_directory or os.path.join(self.destination, OWN_DIRECTORY)
 
     def summary(self) -> dict[str, Any]:
         """Return the plain dict that the operator returns: small, JSON-safe, readable by a person."""
@@ -126,6 +147,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
             "fingerprint": self.fingerprint,
             "downloaded": self.downloaded,
             "reused": self.reused,
+            "linked": self.linked,
             "skipped": self.skipped,
             "deleted": self.deleted,
             "composites": self.composites,
@@ -157,7 +179,7 @@ class ReceiptFiles:
     def write_objects(self, batches: Iterator[pa.RecordBatch]) -> tuple[str, str]:
         """Write the per-object state (in `STATE_SCHEMA`, sorted by path); return its file name and digest."""
         name = f"objects{_suffix(self._scope)}-{os.urandom(4).hex()}.parquet"
-        with Branches(self._tree) as branches, branches.begin(f"{OWN_DIRECTORY}/{name}") as file:
+        with self._tree.begin_own(name) as file:
             with (
                 os.fdopen(os.dup(file.fileno()), "wb") as sink,
                 pq.ParquetWriter(sink, STATE_SCHEMA, compression="zstd") as writer,
@@ -171,51 +193,81 @@ class ReceiptFiles:
 
     def write(self, receipt: Receipt) -> None:
         """Write the receipt, and remove the objects files that it replaces."""
-        with Branches(self._tree) as branches:
-            earlier = read_receipt(branches.directory(OWN_DIRECTORY), self.receipt_name)
-            branches.write(f"{OWN_DIRECTORY}/{self.receipt_name}", msgspec.json.format(msgspec.json.encode(receipt)))
-            if earlier is not None and earlier.objects_file not in ("", receipt.objects_file):
-                self.remove(earlier.objects_file)
+        earlier = read_receipt(self._tree.own_fd, self.receipt_name)
+        self._tree.write_own(self.receipt_name, msgspec.json.format(msgspec.json.encode(receipt)))
+        if earlier is not None and earlier.objects_file not in ("", receipt.objects_file):
+            self.remove(earlier.objects_file)
 
     def remove_superseded(self, earlier: Iterable[Receipt]) -> None:
-        """Remove receipts of other scopes whose files this scope's receipt accounts for now."""
+        """Remove receipts of other scopes whose files are in this scope's receipt now."""
         for receipt in earlier:
             if receipt.scope != self._scope:
                 self.remove(receipt_name(receipt.scope))
-                self.remove(report_name(receipt.scope))
                 self.remove(receipt.objects_file)
 
     def remove(self, name: str) -> None:
-        """Remove a file of `.dataflux`, if it is there."""
-        with Branches(self._tree) as branches:
-            try:
-                os.unlink(name, dir_fd=branches.directory(OWN_DIRECTORY))
-            except FileNotFoundError:
-                return
+        """Remove a file beside the receipt, if it is there."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=self._tree.own_fd)
+
+
+class ProgressFile:
+    """What an unfinished staging has put in place so far, for the next try of the same manifest.
+
+    One record for each object: its position in the manifest, the modification time and the inode of its file. A record
+    that is cut off is the last one, and is not taken. Written as batches come back, so a killed staging loses none but
+    those under way. One thread.
+    """
+
+    def __init__(self, tree: DestinationTree, scope: str, key: str) -> None:
+        """`key` tells manifests apart: a file of another key is begun anew."""
+        self._tree = tree
+        self.name = f"progress{_suffix(scope)}"
+        self._header = hashlib.sha256(key.encode()).digest()
+        try:
+            self._fd = open_file(self.name, os.O_RDWR | os.O_CREAT | os.O_APPEND, dir_fd=tree.own_fd)
+        except OSError as error:
+            raise tree.failed(error, os.path.join(tree.own_path, self.name)) from error
+        self._size = os.fstat(self._fd).st_size
+
+    def records(self) -> Iterator[tuple[int, int, int]]:
+        """Yield position, mtime_ns and inode of what was put in place before; then start to add."""
+        if self._size:
+            with open(self._fd, "rb", closefd=False) as file:
+                file.seek(0)
+                if file.read(len(self._header)) == self._header:
+                    while len(block := file.read(_RECORD.size * 4096)) >= _RECORD.size:
+                        yield from _RECORD.iter_unpack(block[: len(block) // _RECORD.size * _RECORD.size])
+                    whole = (self._size - len(self._header)) // _RECORD.size * _RECORD.size
+                    os.ftruncate(self._fd, len(self._header) + whole)
+                    return
+        os.ftruncate(self._fd, 0)
+        self._write(self._header)
+
+    def add(self, ordinals: Sequence[int], mtimes_ns: Sequence[int], inodes: Sequence[int]) -> None:
+        """Note objects that are in place."""
+        if ordinals:
+            self._write(b"".join(map(_RECORD.pack, ordinals, mtimes_ns, inodes)))
+
+    def _write(self, data: bytes) -> None:
+        try:
+            os.write(self._fd, data)
+        except OSError as error:
+            raise self._tree.failed(error, os.path.join(self._tree.own_path, self.name)) from error
+
+    def finish(self) -> None:
+        """Remove the file: the receipt tells it all."""
+        with contextlib.suppress(OSError):
+            os.unlink(self.name, dir_fd=self._tree.own_fd)
+
+    def close(self) -> None:
+        """Close the file; it stays for the next try unless `finish` was called."""
+        os.close(self._fd)
 
 
 def receipt_name(scope: str) -> str:
     """Return the name of a scope's receipt below `.dataflux`."""
     return f"receipt{_suffix(scope)}.json"
-
-
-def report_name(scope: str) -> str:
-    """Return the name of the report of a scope's staging below `.dataflux`."""
-    return f"report{_suffix(scope)}.html"
-
-
-def notice_of(receipt: Receipt) -> ReportNotice:
-    """Return what is told of the report beside a receipt."""
-    shard = f", shard {receipt.scope}" if receipt.scope else ""
-    return ReportNotice(
-        kind="staging",
-        uri=f"file://{os.path.join(receipt.destination, OWN_DIRECTORY, report_name(receipt.scope))}",
-        title=f"gs://{receipt.bucket} to {receipt.destination}{shard}",
-        object_count=receipt.object_count,
-        total_bytes=receipt.total_bytes,
-        seconds=receipt.seconds,
-        finished_at=receipt.finished_at,
-    )
 
 
 def _suffix(scope: str) -> str:
@@ -225,10 +277,10 @@ def _suffix(scope: str) -> str:
 def read_receipt(own_fd: int, name: str) -> Receipt | None:
     """Read a receipt below an open `.dataflux`; None if there is none that can be trusted."""
     try:
-        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=own_fd)
+        descriptor = open_file(name, dir_fd=own_fd)
         with os.fdopen(descriptor, "rb") as file:
             receipt = msgspec.json.decode(file.read(), type=Receipt)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError, RecursionError):
         return None
     plain = receipt.objects_file and "/" not in receipt.objects_file
     return receipt if receipt.format == FORMAT and plain else None
@@ -237,7 +289,7 @@ def read_receipt(own_fd: int, name: str) -> Receipt | None:
 def read_objects(own_fd: int, receipt: Receipt) -> Iterator[pa.RecordBatch]:
     """Yield the per-object state of a receipt; nothing if its file is gone or not the one that the receipt names."""
     try:
-        descriptor = os.open(receipt.objects_file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=own_fd)
+        descriptor = open_file(receipt.objects_file, dir_fd=own_fd)
     except OSError:
         return
     with os.fdopen(descriptor, "rb") as file:

@@ -5,33 +5,47 @@ has none, those that Cloud Storage sends with the bytes). A composite is registe
 up for deletion on every way out. What a composite cannot give (a component changed, composes are throttled, a
 component arrives wrong) is read directly, and said.
 
-Does not do: large objects in ranges (`ranged.py`), threads (`worker.py`), what a changed object means (`stager.py`).
+Does not do: large objects in ranges (`ranged.py`), threads (`fetch_worker.py`), what a changed object means
+(`left_out.py`).
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Protocol, Self
 
 from airflow_dataflux.core.errors import (
+    AuthenticationError,
+    BucketNotFoundError,
     ObjectNotFoundError,
     PermissionDeniedError,
     PreconditionFailedError,
+    StoreError,
     ThrottledError,
     UnavailableError,
     VerificationError,
 )
-from airflow_dataflux.core.gcs.store import ObjectVersion, RequestCounts, Store, StoredObject
+from airflow_dataflux.core.gcs.store import ObjectVersion, Store, StoredObject
 from airflow_dataflux.core.model import object_uri
-from airflow_dataflux.core.staging.checksum import crc32c
+from airflow_dataflux.core.runtime.cancel import CancelToken
+from airflow_dataflux.core.staging.batching import Batch, BatchKind
+from airflow_dataflux.core.staging.checksum import crc32c, extend
+from airflow_dataflux.core.staging.composite_registry import CompositeRegistry
 from airflow_dataflux.core.staging.composites import CompositeNames
-from airflow_dataflux.core.staging.keeper import CompositeKeeper
-from airflow_dataflux.core.staging.localfile import Branches, DestinationTree, PendingFile, Placed
-from airflow_dataflux.core.staging.plan import Batch, BatchKind
-from airflow_dataflux.core.staging.reading import Reader, ReadTally
+from airflow_dataflux.core.staging.localfile import FileIdentity
 from airflow_dataflux.core.staging.slicer import Slice, Slicer
+from airflow_dataflux.core.staging.strategy import PROBED, StrategyChooser
+
+_GZIP_MEMBER = 16 + zlib.MAX_WBITS
+"""Window bits that mean the gzip format (https://docs.python.org/3/library/zlib.html#zlib.decompressobj)."""
+
+_UNPACKED_BYTES = 1 << 20
+"""Unpacked at once: a small object may hold a thousand times as much."""
 
 WHOLE_BYTES = 1 << 20
 """Objects up to this size are verified in memory before a file is opened for them."""
@@ -43,7 +57,40 @@ NO_COMPONENT = "a component changed since it was listed"
 THROTTLED = "composes were throttled"
 NOT_ALLOWED = "composing was refused (permission)"
 UNAVAILABLE = "compose was unavailable"
+REFUSED = "compose was refused"
 COMPOSITE_LOST = "the composite disappeared while it was read"
+
+_CONFLICT = 409
+
+MOST_REFUSALS = {THROTTLED: 1, NOT_ALLOWED: 1, UNAVAILABLE: 3, REFUSED: 3}
+"""So many batches that could not be composed for one of these reasons, and no more composes are sent: one may have been
+about its objects, three in a row of failures are about the bucket, or about what lies before it."""
+
+
+def refused_compose(error: StoreError) -> str:
+    """Return the reason of a batch that was read directly because its compose was refused."""
+    return f"{REFUSED} ({error.details.get('status')} {error.details.get('reason')})"
+
+
+class ComposeRefusals:
+    """Counts batches that could not be composed, until it is known that no more are worth asking for. One thread."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self.stop_reason = ""
+
+    def count(self, result: BatchResult) -> None:
+        """Take note of a batch; `stop_reason` says afterwards why no more should be composed, if so.
+
+        A source that cannot be read makes its compose refused, too; that says nothing about others.
+        """
+        reason = result.fell_back
+        kind = next((kind for kind in MOST_REFUSALS if reason.startswith(kind)), None)
+        if kind is None or result.unreadable:
+            return
+        self._counts[kind] += 1
+        if self._counts[kind] >= MOST_REFUSALS[kind] and not self.stop_reason:
+            self.stop_reason = reason
 
 
 def cutting_at_once(seconds_a_file: float) -> int:
@@ -58,7 +105,7 @@ def cutting_at_once(seconds_a_file: float) -> int:
 
 
 @dataclass(slots=True)
-class Outcome:
+class BatchResult:
     """What became of a batch.
 
     Attributes:
@@ -66,13 +113,16 @@ class Outcome:
         ordinals, mtimes_ns, inodes: the objects that are in place now, and what identifies their files.
         downloaded_bytes: their bytes.
         changed: ordinal and name of the objects whose generation is gone.
+        unreadable: ordinal, name and reason of the objects that Cloud Storage will not give out.
         composites: composites made.
         composed_bytes: their bytes.
-        fell_back: why objects of a composite batch were read directly; "" if none were.
+        fell_back: why objects of a composite batch were read directly although they were to be composed; "" if none.
         fallback_objects: how many.
-        refetched: objects that arrived wrong and were read again.
-        resumed: bodies that broke and were read on.
+        chosen_direct: objects that were read directly because that is better, by reason.
+        refetched: objects with wrong bytes that were read again.
+        resumed: interrupted reads that were continued.
         compose_s, read_s: time spent waiting for composes, and reading, slicing and writing.
+        network_s: time that requests were under way, without the wait for their turn, for files and for other threads.
         began: when work on it began, on the monotonic clock.
     """
 
@@ -82,26 +132,88 @@ class Outcome:
     inodes: list[int] = field(default_factory=list)
     downloaded_bytes: int = 0
     changed: list[tuple[int, str]] = field(default_factory=list)
+    unreadable: list[tuple[int, str, str]] = field(default_factory=list)
     composites: int = 0
     composed_bytes: int = 0
     fell_back: str = ""
     fallback_objects: int = 0
+    chosen_direct: Counter[str] = field(default_factory=Counter)
     refetched: int = 0
     resumed: int = 0
     compose_s: float = 0.0
     read_s: float = 0.0
+    network_s: float = 0.0
     began: float = field(default_factory=time.monotonic)
 
-    def place(self, batch: Batch, index: int, placed: Placed) -> None:
+    def place(self, batch: Batch, index: int, placed: FileIdentity) -> None:
         """Record that an object of the batch is in its place."""
         self.ordinals.append(batch.ordinals[index])
         self.mtimes_ns.append(placed.mtime_ns)
         self.inodes.append(placed.inode)
         self.downloaded_bytes += batch.sizes[index]
 
-    def change(self, batch: Batch, index: int) -> None:
-        """Record that the listed generation of an object is gone."""
-        self.changed.append((batch.ordinals[index], batch.names[index]))
+    def leave_out(self, batch: Batch, index: int, error: StoreError) -> None:
+        """Record that an object cannot be had, because of an answer that is about this object.
+
+        Raises the error if it is not.
+        """
+        if isinstance(error, ObjectNotFoundError | PreconditionFailedError):
+            self.changed.append((batch.ordinals[index], batch.names[index]))
+        elif error.retryable or isinstance(error, AuthenticationError | BucketNotFoundError):
+            raise error
+        else:
+            self.unreadable.append((batch.ordinals[index], batch.names[index], _told(error)))
+
+
+def _told(error: StoreError) -> str:
+    """Return what Cloud Storage answered, in a few words."""
+    told = (error.details.get("status"), error.details.get("reason"))
+    return " ".join(str(one) for one in told if one) or str(error)
+
+
+class PendingObject(Protocol):
+    """An object that is arriving. Use it in a `with` block: without `publish`, nothing remains of it."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *_exc: object) -> None: ...
+
+    def append(self, data: bytes) -> None:
+        """Take the bytes behind those that were appended before."""
+        ...
+
+    def write_at(self, data: bytes, offset: int) -> None:
+        """Take bytes from an offset on; may be called from several threads at once."""
+        ...
+
+    def publish(self) -> FileIdentity:
+        """Make it the object, whole."""
+        ...
+
+    def close(self) -> None:
+        """Give it up if it was not published."""
+        ...
+
+
+class ObjectWriter(Protocol):
+    """Takes verified objects by their paths: files of a tree (`localfile.TreeWriter`), or members of a shard.
+
+    One thread, in a `with` block.
+    """
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *_exc: object) -> None: ...
+
+    def directory(self, path: str) -> object:
+        """Make a directory, for a placeholder."""
+        ...
+
+    def write(self, path: str, data: bytes) -> FileIdentity:
+        """Take a whole object."""
+        ...
+
+    def begin(self, path: str, size: int = 0) -> PendingObject:
+        """Take an object piece by piece. Publish or close it before the next call of this writer."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,37 +222,33 @@ class Transfer:
 
     Attributes:
         reader: reads bytes; a cancel ends it.
-        writer: makes composites; a cancel does not end it, so that the outcome of each compose becomes known.
-        tree: where files go.
-        keeper: accounts for composites.
+        composing_store: makes composites; a cancel does not end it, so that the result of each compose becomes known.
+        open_writer: opens what takes the objects of one batch; each batch has its own.
+        registry: keeps track of composites.
         names: names them.
         strip_prefix: what paths lack of object names.
         cutting: admits the threads that cut composites into files at one moment (`cutting_at_once`).
+        chooser: chooses the way of what may be composed; None: it is composed.
     """
 
-    reader: Reader
-    writer: Store
-    tree: DestinationTree
-    keeper: CompositeKeeper
+    reader: ObjectReader
+    composing_store: Store
+    open_writer: Callable[[], ObjectWriter]
+    registry: CompositeRegistry
     names: CompositeNames
     strip_prefix: str
     cutting: threading.Semaphore
+    chooser: StrategyChooser | None = None
 
-    def run(self, batch: Batch, round_: int) -> Outcome:
+    def run(self, batch: Batch, round_: int) -> BatchResult:
         """Fetch a batch that is not ranged; `round_` counts how often it was handed out before."""
-        outcome = Outcome(batch.number)
-        with Branches(self.tree) as branches:
-            if batch.kind is BatchKind.LOCAL:
-                self._make_empty(batch, branches, outcome)
-            elif batch.kind is BatchKind.COMPOSITE:
-                self._through_composite(batch, round_, branches, outcome)
+        result = BatchResult(batch.number)
+        with self.open_writer() as writer:
+            if batch.kind is BatchKind.COMPOSITE:
+                self._as_chosen(batch, round_, writer, result)
             else:
-                self._directly(batch, range(len(batch.names)), branches, outcome)
-        return outcome
-
-    def counts(self) -> RequestCounts:
-        """Return the requests sent so far."""
-        return self.reader.store.counts() + self.writer.counts()
+                self._directly(batch, range(len(batch.names)), writer, result)
+        return result
 
     def path(self, name: str) -> str:
         """Return the relative path of an object that passed the name check."""
@@ -160,55 +268,102 @@ class Transfer:
             return f"crc32c {crc:08x} arrived, {expected:08x} is right"
         return None
 
-    def _make_empty(self, batch: Batch, branches: Branches, outcome: Outcome) -> None:
-        for index, name in enumerate(batch.names):
-            path = self.path(name)
-            if path.endswith("/"):
-                branches.directory(path.rstrip("/"))
-                outcome.place(batch, index, Placed(0, 0))
-            else:
-                outcome.place(batch, index, branches.write(path, b""))
+    def _put(self, batch: Batch, index: int, data: bytes, writer: ObjectWriter) -> FileIdentity:
+        """Put the whole content of an object in place; a placeholder becomes a directory."""
+        path = self.path(batch.names[index])
+        if path and not path.endswith("/"):
+            return writer.write(path, data)
+        writer.directory(path.rstrip("/"))
+        return FileIdentity(0, 0)
 
-    def _through_composite(self, batch: Batch, round_: int, branches: Branches, outcome: Outcome) -> None:
-        started = time.monotonic()
-        composite = self._compose(batch, round_, outcome)
-        outcome.compose_s += time.monotonic() - started
-        everything = range(len(batch.names))
-        if composite is None:
-            outcome.fallback_objects = len(batch.names)
-            self._directly(batch, everything, branches, outcome)
+    def _as_chosen(self, batch: Batch, round_: int, writer: ObjectWriter, result: BatchResult) -> None:
+        """Compose a batch, but for what is better read directly."""
+        chooser, count = self.chooser, len(batch.names)
+        if chooser is None:
+            self._through_composite(batch, round_, writer, result)
             return
-        version = ObjectVersion(name=composite.row.name, generation=composite.row.generation)
-        started = time.monotonic()
+        choose, done = chooser.first, 0
+        while done < count:
+            decision = choose(batch.sizes[done:], self.reader.store.pace("read"), self.composing_store.pace("write"))
+            if decision.wait:
+                chooser.wait_for_answer()
+                self.reader.cancel.raise_if_cancelled()
+                continue
+            if not decision.direct:
+                composed_to = count - decision.probe
+                self._through_composite(batch.part(range(done, composed_to)), round_, writer, result)
+                if decision.probe:
+                    self._directly_measured(batch, range(composed_to, count), PROBED, writer, result)
+                return
+            taken = range(done, done + decision.direct)
+            self._directly_measured(batch, taken, decision.reason, writer, result)
+            done, choose = taken.stop, chooser.following
+
+    def _directly_measured(
+        self, batch: Batch, taken: range, reason: str, writer: ObjectWriter, result: BatchResult
+    ) -> None:
+        result.chosen_direct[reason] += len(taken)
+        network_s, cpu_s = result.network_s, time.thread_time()
+        measured_s = 0.0
+        try:
+            self._directly(batch, taken, writer, result)
+            measured_s = result.network_s - network_s
+        finally:
+            if self.chooser is not None:
+                self.chooser.read(batch.sizes[taken.start : taken.stop], measured_s, time.thread_time() - cpu_s)
+
+    def _through_composite(self, batch: Batch, round_: int, writer: ObjectWriter, result: BatchResult) -> None:
+        began = time.monotonic()
+        network_s, cpu_s = result.network_s, time.thread_time()
         done: set[int] = set()
         try:
-            self._slice(batch, version, branches, outcome, done)
-        except (ObjectNotFoundError, PreconditionFailedError):
-            outcome.fell_back = COMPOSITE_LOST
-        except (UnavailableError, VerificationError) as error:
-            outcome.fell_back = f"reading the composite failed ({type(error).__name__})"
+            composite = self._compose(batch, round_, result)
+            result.compose_s += time.monotonic() - began
+            if self.chooser is not None:
+                self.chooser.answered()
+            if composite is not None:
+                self._read_composite(batch, composite, writer, result, done)
         finally:
-            outcome.read_s += time.monotonic() - started
-            self.keeper.discard(version)
-        wrong = [index for index in everything if index not in done]
+            if self.chooser is not None:
+                whole = len(done) == len(batch.names)
+                self.chooser.composed(
+                    batch.sizes, result.network_s - network_s if whole else 0.0, time.thread_time() - cpu_s
+                )
+        wrong = [index for index in range(len(batch.names)) if index not in done]
         if wrong:
-            if outcome.fell_back:
-                outcome.fallback_objects = len(wrong)
+            if result.fell_back:
+                result.fallback_objects = len(wrong)
             else:
-                outcome.refetched += len(wrong)
-            self._directly(batch, wrong, branches, outcome)
+                result.refetched += len(wrong)
+            self._directly(batch, wrong, writer, result)
 
-    def _compose(self, batch: Batch, round_: int, outcome: Outcome) -> StoredObject | None:
-        """Make the batch's composite; None, with the reason in the outcome, if there is to be none."""
+    def _read_composite(
+        self, batch: Batch, composite: StoredObject, writer: ObjectWriter, result: BatchResult, done: set[int]
+    ) -> None:
+        version = ObjectVersion(name=composite.row.name, generation=composite.row.generation)
+        started = time.monotonic()
+        try:
+            self._slice(batch, version, writer, result, done)
+        except (ObjectNotFoundError, PreconditionFailedError):
+            result.fell_back = COMPOSITE_LOST
+        except (UnavailableError, VerificationError) as error:
+            result.fell_back = f"reading the composite failed ({type(error).__name__})"
+        finally:
+            result.read_s += time.monotonic() - started
+            self.registry.discard(version)
+
+    def _compose(self, batch: Batch, round_: int, result: BatchResult) -> StoredObject | None:
+        """Make the batch's composite; None, with the reason in the result, if there is to be none."""
         name = self.names.name(batch.number, round_)
         sources = [
             ObjectVersion(name=source, generation=generation)
             for source, generation in zip(batch.names, batch.generations, strict=True)
         ]
         self.reader.cancel.raise_if_cancelled()
-        self.keeper.register(name)
+        self.registry.register(name)
+        began, waited_s = time.monotonic(), self.composing_store.waited_s()
         try:
-            stored = self.writer.compose(
+            stored = self.composing_store.compose(
                 self.reader.bucket,
                 name,
                 sources,
@@ -216,46 +371,55 @@ class Transfer:
                 storage_class=batch.storage_class,
             )
         except (ObjectNotFoundError, PreconditionFailedError):
-            outcome.fell_back = NO_COMPONENT
+            result.fell_back = NO_COMPONENT
         except ThrottledError:
-            # Some of the retries may have been answered otherwise: its outcome stays unknown to the keeper.
-            outcome.fell_back = THROTTLED
+            # Some of the retries may have been answered otherwise: its outcome stays unknown to the registry.
+            result.fell_back = THROTTLED
             return None
         except PermissionDeniedError:
-            outcome.fell_back = NOT_ALLOWED
-        except UnavailableError:
-            outcome.fell_back = UNAVAILABLE
+            result.fell_back = NOT_ALLOWED
+        except UnavailableError as error:
+            conflict = error.details.get("status") == _CONFLICT
+            result.fell_back = refused_compose(error) if conflict else UNAVAILABLE
             return None
+        except StoreError as error:
+            if isinstance(error, AuthenticationError | BucketNotFoundError):
+                raise  # whoever is not let in cannot read, either
+            result.fell_back = refused_compose(error)
+            if error.details.get("attempts", 1) > 1:
+                return None  # an earlier attempt may have been carried out
         else:
+            result.network_s += time.monotonic() - began - (self.composing_store.waited_s() - waited_s)
             version = ObjectVersion(name=stored.row.name, generation=stored.row.generation)
-            self.keeper.created(version)
-            outcome.composites += 1
-            outcome.composed_bytes += batch.total_bytes
+            self.registry.created(version)
+            result.composites += 1
+            result.composed_bytes += batch.total_bytes
             if stored.row.size == batch.total_bytes:
                 return stored
-            self.keeper.discard(version)
-            outcome.fell_back = "the composite has the wrong size"
+            self.registry.discard(version)
+            result.fell_back = "the composite has the wrong size"
             return None
-        self.keeper.never_made(name)
+        self.registry.never_made(name)
         return None
 
     def _slice(
-        self, batch: Batch, version: ObjectVersion, branches: Branches, outcome: Outcome, done: set[int]
+        self, batch: Batch, version: ObjectVersion, writer: ObjectWriter, result: BatchResult, done: set[int]
     ) -> None:
         """Stream the composite into files; `done` receives the components that arrived right."""
         slicer = Slicer(batch.sizes)
         tally = ReadTally()
-        file: PendingFile | None = None
+        file: PendingObject | None = None
         size = batch.total_bytes
         try:
-            for chunk in self.reader.chunks(version, start=0, end=size, size=size, tally=tally):
+            for chunk in self.reader.chunks(version, start=0, end=size, size=size, tally=tally) if size else ():
                 with self.cutting:
                     for piece in slicer.feed(chunk):
-                        file = self._take(piece, batch, file, branches, outcome, done)
+                        file = self._take(piece, batch, file, writer, result, done)
             for piece in slicer.finish():
-                file = self._take(piece, batch, file, branches, outcome, done)
+                file = self._take(piece, batch, file, writer, result, done)
         finally:
-            outcome.resumed += tally.resumed
+            result.resumed += tally.resumed
+            result.network_s += tally.network_s
             if file is not None:
                 file.close()
 
@@ -263,11 +427,11 @@ class Transfer:
         self,
         piece: Slice,
         batch: Batch,
-        file: PendingFile | None,
-        branches: Branches,
-        outcome: Outcome,
+        file: PendingObject | None,
+        writer: ObjectWriter,
+        result: BatchResult,
         done: set[int],
-    ) -> PendingFile | None:
+    ) -> PendingObject | None:
         """Put a slice into its file; return the file while it needs more."""
         index = piece.component
         if piece.last and self.verify(batch, index, piece.offset + len(piece.data), piece.crc32c, None) is not None:
@@ -275,55 +439,57 @@ class Transfer:
                 file.close()
             return None  # it is not in `done`, and so is read again directly
         if piece.last and file is None:
-            outcome.place(batch, index, branches.write(self.path(batch.names[index]), piece.data))
+            result.place(batch, index, self._put(batch, index, piece.data, writer))
             done.add(index)
             return None
         if file is None:
-            file = branches.begin(self.path(batch.names[index]))
+            file = writer.begin(self.path(batch.names[index]))
         file.append(piece.data)
         if not piece.last:
             return file
         with file:
-            outcome.place(batch, index, file.publish())
+            result.place(batch, index, file.publish())
         done.add(index)
         return None
 
-    def _directly(self, batch: Batch, indexes: Iterable[int], branches: Branches, outcome: Outcome) -> None:
+    def _directly(self, batch: Batch, indexes: Iterable[int], writer: ObjectWriter, result: BatchResult) -> None:
         started = time.monotonic()
         try:
             for index in indexes:
                 self.reader.cancel.raise_if_cancelled()
                 try:
-                    outcome.place(batch, index, self._fetch(batch, index, branches, outcome))
-                except (ObjectNotFoundError, PreconditionFailedError):
-                    outcome.change(batch, index)
+                    result.place(batch, index, self._fetch(batch, index, writer, result))
+                except StoreError as error:
+                    result.leave_out(batch, index, error)
         finally:
-            outcome.read_s += time.monotonic() - started
+            result.read_s += time.monotonic() - started
 
-    def _fetch(self, batch: Batch, index: int, branches: Branches, outcome: Outcome) -> Placed:
+    def _fetch(self, batch: Batch, index: int, writer: ObjectWriter, result: BatchResult) -> FileIdentity:
         """Read one object, once more if it arrives wrong. Raises VerificationError if it does so again."""
         once = self._fetch_small if batch.sizes[index] <= WHOLE_BYTES else self._fetch_large
-        result = once(batch, index, branches, outcome)
-        if isinstance(result, str):
-            outcome.refetched += 1
-            result = once(batch, index, branches, outcome)
-        if isinstance(result, str):
-            raise wrong_bytes(self.reader.bucket, batch, index, result)
-        return result
+        if batch.kind is BatchKind.DECOMPRESSED:
+            once = self._fetch_decompressed
+        file = once(batch, index, writer, result)
+        if isinstance(file, str):
+            result.refetched += 1
+            file = once(batch, index, writer, result)
+        if isinstance(file, str):
+            raise wrong_bytes(self.reader.bucket, batch, index, file)
+        return file
 
-    def _fetch_small(self, batch: Batch, index: int, branches: Branches, outcome: Outcome) -> Placed | str:
+    def _fetch_small(self, batch: Batch, index: int, writer: ObjectWriter, result: BatchResult) -> FileIdentity | str:
         tally = ReadTally()
-        data = b"".join(self._chunks(batch, index, tally, outcome))
+        data = b"".join(self._chunks(batch, index, tally, result))
         wrong = self.verify(batch, index, len(data), crc32c(data), tally.crc32c)
-        return wrong or branches.write(self.path(batch.names[index]), data)
+        return wrong or self._put(batch, index, data, writer)
 
-    def _fetch_large(self, batch: Batch, index: int, branches: Branches, outcome: Outcome) -> Placed | str:
+    def _fetch_large(self, batch: Batch, index: int, writer: ObjectWriter, result: BatchResult) -> FileIdentity | str:
         tally = ReadTally()
         slicer = Slicer((batch.sizes[index],))
         crc = 0
-        with branches.begin(self.path(batch.names[index])) as file:
+        with writer.begin(self.path(batch.names[index])) as file:
             try:
-                for chunk in self._chunks(batch, index, tally, outcome):
+                for chunk in self._chunks(batch, index, tally, result):
                     for piece in slicer.feed(chunk):
                         file.append(piece.data)
                         crc = piece.crc32c
@@ -332,13 +498,77 @@ class Transfer:
             wrong = self.verify(batch, index, slicer.received_bytes, crc, tally.crc32c)
             return wrong or file.publish()
 
-    def _chunks(self, batch: Batch, index: int, tally: ReadTally, outcome: Outcome) -> Iterable[bytes]:
+    def _fetch_decompressed(
+        self, batch: Batch, index: int, writer: ObjectWriter, result: BatchResult
+    ) -> FileIdentity | str:
+        """Read an object and unpack it; what is verified are the bytes that are stored."""
+        tally = ReadTally()
+        unpacker = GzipUnpacker()
+        crc = size = 0
+        with writer.begin(self.path(batch.names[index])) as file:
+            for chunk in self._chunks(batch, index, tally, result):
+                crc, size = extend(crc, chunk), size + len(chunk)
+                for data in unpacker.feed(chunk):
+                    file.append(data)
+            wrong = self.verify(batch, index, size, crc, tally.crc32c)
+            if wrong:
+                return wrong
+            if unpacker.broken:
+                raise self._not_gzip(batch, index, unpacker.broken)
+            return file.publish()
+
+    def _not_gzip(self, batch: Batch, index: int, why: str) -> StoreError:
+        resource = object_uri(self.reader.bucket, batch.names[index], batch.generations[index])
+        reason = f"not gzip, as its content encoding says: {why}"
+        return StoreError(
+            f"{resource} cannot be unpacked ({reason}). "
+            "Stage it with decompress=False, or correct its content encoding.",
+            operation="read",
+            resource=resource,
+            status=None,
+            reason=reason,
+        )
+
+    def _chunks(self, batch: Batch, index: int, tally: ReadTally, result: BatchResult) -> Iterable[bytes]:
         version = ObjectVersion(name=batch.names[index], generation=batch.generations[index])
         size = batch.sizes[index]
         try:
             yield from self.reader.chunks(version, start=0, end=size, size=size, tally=tally)
         finally:
-            outcome.resumed += tally.resumed
+            result.resumed += tally.resumed
+            result.network_s += tally.network_s
+
+
+class GzipUnpacker:
+    """Feed it the bytes of a gzip file, take what they hold. One thread."""
+
+    def __init__(self) -> None:
+        self._member = zlib.decompressobj(_GZIP_MEMBER)
+        self._error = ""
+
+    @property
+    def broken(self) -> str:
+        """What is wrong with what was fed so far, as a whole file; "" if nothing is."""
+        return self._error or ("" if self._member.eof else "it ends too early")
+
+    def feed(self, chunk: bytes) -> Iterator[bytes]:
+        """Yield unpacked bytes, a megabyte at most at once."""
+        pending = chunk
+        try:
+            while not self._error:
+                if self._member.eof:
+                    pending = pending.lstrip(b"\0")  # another member, or padding
+                    if not pending:
+                        return
+                    self._member = zlib.decompressobj(_GZIP_MEMBER)
+                data = self._member.decompress(pending, _UNPACKED_BYTES)
+                pending = self._member.unused_data if self._member.eof else self._member.unconsumed_tail
+                if data:
+                    yield data
+                elif not pending and not self._member.eof:
+                    return
+        except zlib.error as error:
+            self._error = str(error)
 
 
 def wrong_bytes(bucket: str, batch: Batch, index: int, wrong: str) -> VerificationError:
@@ -351,3 +581,83 @@ def wrong_bytes(bucket: str, batch: Batch, index: int, wrong: str) -> Verificati
         generation=batch.generations[index],
         reason=wrong,
     )
+
+
+CHUNK_BYTES = 1 << 18
+"""What a thread holds of a stream: 256 KiB times the requests in flight is the memory of a worker."""
+
+_BREAKS_IN_A_ROW = 6
+_FIRST_PAUSE_S = 0.1
+"""The first break is resumed at once; then 0.1 s, doubled each time: 3 s in all before giving up."""
+
+
+@dataclass(slots=True)
+class ReadTally:
+    """What reading took. `crc32c` is of the whole object as the response said, None if it did not.
+
+    `network_s` is the time until the first byte, without the wait for the request's turn, and until each that followed.
+    """
+
+    resumed: int = 0
+    crc32c: int | None = None
+    network_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectReader:
+    """Reads from one bucket."""
+
+    store: Store
+    bucket: str
+    cancel: CancelToken
+
+    def chunks(self, version: ObjectVersion, *, start: int, end: int, size: int, tally: ReadTally) -> Iterator[bytes]:
+        """Yield the bytes `[start, end)` of an object of `size` bytes.
+
+        Raises ObjectNotFoundError or PreconditionFailedError if this generation is gone, CancelledError.
+        """
+        position, breaks, asked = start, 0, False
+        while position < end or not asked:
+            since_break = 0
+            # A whole object is asked for without a range: a body longer than it should be is then noticed.
+            until = None if end == size else end
+            try:
+                began, waited_s = time.monotonic(), self.store.waited_s()
+                with self.store.read(self.bucket, version, start=position, end=until) as body:
+                    tally.network_s -= self.store.waited_s() - waited_s
+                    asked, tally.crc32c = True, body.crc32c
+                    chunks = body.chunks(CHUNK_BYTES)
+                    while True:
+                        chunk = next(chunks, b"")
+                        tally.network_s += time.monotonic() - began
+                        if not chunk:
+                            break
+                        self.cancel.raise_if_cancelled()
+                        position += len(chunk)
+                        since_break += len(chunk)
+                        if since_break >= CHUNK_BYTES:
+                            breaks = 0  # a body that only trickles does not count as one that comes
+                        yield chunk
+                        began = time.monotonic()
+                if position < end:
+                    raise self._ended_early(version, position, end)
+            except UnavailableError as error:
+                if "received_bytes" not in error.details:
+                    raise  # there was no body yet, and the store has asked for it as often as it is worth
+                breaks += 1
+                tally.resumed += 1
+                if breaks == _BREAKS_IN_A_ROW:
+                    raise
+                if breaks > 1 and self.cancel.wait(_FIRST_PAUSE_S * 2 ** (breaks - 2)):
+                    self.cancel.raise_if_cancelled()
+
+    def _ended_early(self, version: ObjectVersion, position: int, end: int) -> UnavailableError:
+        resource = object_uri(self.bucket, version.name, version.generation)
+        return UnavailableError(
+            f"{resource} ended at byte {position} of {end}.",
+            operation="read",
+            resource=resource,
+            status=None,
+            reason="the body ended early",
+            received_bytes=position,
+        )

@@ -1,9 +1,9 @@
-"""Account of the composites of one worker: registered before they exist, deleted behind the work.
+"""The composites of one worker: registered before they exist, deleted behind the work; and what the owner cleans up.
 
 States of a composite, and what each promises:
 1. *registered*: a compose is about to be sent, or its outcome is unknown. It may exist.
 2. *created*: it exists and is being read.
-3. *discarded*: not needed any more; a deleting thread takes it, in batches, off the critical path. At the end, when
+3. *discarded*: not needed any more; a deleting thread takes it, with others, off the critical path. At the end, when
    somebody waits for it, what is left is shared between all of them.
 4. forgotten: certainly gone (deleted, or never made).
 
@@ -15,23 +15,34 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
+from collections.abc import Callable
 
 from airflow_dataflux.core.errors import DatafluxError
 from airflow_dataflux.core.gcs.store import ObjectVersion, Store
-from airflow_dataflux.core.staging.composites import find_own
+from airflow_dataflux.core.runtime.threads import join_started, start_threads
+from airflow_dataflux.core.staging.composites import (
+    CompositeNames,
+    SweepResult,
+    find_own,
+    sweep_attempt,
+    sweep_earlier_tries,
+)
+from airflow_dataflux.core.staging.destination import AttemptRecord
 
 _LOG = logging.getLogger(__name__)
 
-_BATCH = 50
-"""Deletions sent together; a batch request takes at most 100."""
+_DELETIONS_AT_ONCE = 50
+"""Of one batch request, which takes at most 100."""
 _LINGER_S = 0.5
 """How long the first discarded composite waits for company."""
 
 DELETING_THREADS = 4
-"""A batch takes some milliseconds for each of its calls: fifty in one delayed the end by 0.2 s, in four by 0.07."""
+"""A batch request takes some milliseconds for each of its calls: fifty in one delayed the end by 0.2 s, in four by
+0.07."""
 
 
-class CompositeKeeper:
+class CompositeRegistry:
     """Use it in a `with` block; every composite of the block is gone or reported after it."""
 
     def __init__(self, store: Store, bucket: str, attempt: str) -> None:
@@ -50,8 +61,11 @@ class CompositeKeeper:
             threading.Thread(target=self._delete_behind, args=(number,), name=f"dataflux-delete-{number}", daemon=True)
             for number in range(DELETING_THREADS)
         ]
-        for thread in self._threads:
-            thread.start()
+        try:
+            start_threads(self._threads)
+        except BaseException:
+            self.close()
+            raise
 
     def register(self, name: str) -> None:
         """Note that a composite of this name is about to be asked for."""
@@ -74,7 +88,7 @@ class CompositeKeeper:
         with self._changed:
             if self._created.pop(version.name, None) is not None:
                 self._discarded.append(version)
-                if len(self._discarded) == 1 or self._batch_is_full():
+                if len(self._discarded) == 1 or self._are_enough():
                     self._changed.notify_all()
 
     def close(self) -> tuple[str, ...]:
@@ -85,8 +99,7 @@ class CompositeKeeper:
             self._closing = True
             self._share = -(-len(self._discarded) // DELETING_THREADS)
             self._changed.notify_all()
-        for thread in self._threads:
-            thread.join()
+        join_started(self._threads)
         for name in sorted(self._registered):
             try:
                 version = find_own(self._store, self._bucket, name, self._attempt)
@@ -106,23 +119,23 @@ class CompositeKeeper:
     def _next_versions(self, *, first: bool) -> list[ObjectVersion]:
         """Wait for composites to delete; return none of them when there will be no more.
 
-        While the work goes on, one thread is enough; the others join in when there is a full batch for each.
+        While the work goes on, one thread is enough; the others join in when there are enough for each.
         """
         with self._changed:
             while True:
                 if first:
                     self._changed.wait_for(lambda: self._discarded or self._closing)
-                    self._changed.wait_for(self._batch_is_full, _LINGER_S)
+                    self._changed.wait_for(self._are_enough, _LINGER_S)
                 else:
-                    self._changed.wait_for(self._batch_is_full)
+                    self._changed.wait_for(self._are_enough)
                 if self._discarded or self._closing:
                     break  # else another thread was faster
-            most = max(1, self._share) if self._closing else _BATCH
+            most = max(1, self._share) if self._closing else _DELETIONS_AT_ONCE
             versions, self._discarded = self._discarded[:most], self._discarded[most:]
             return versions
 
-    def _batch_is_full(self) -> bool:
-        return len(self._discarded) >= _BATCH or self._closing
+    def _are_enough(self) -> bool:
+        return len(self._discarded) >= _DELETIONS_AT_ONCE or self._closing
 
     def _delete(self, versions: list[ObjectVersion]) -> None:
         if not versions:
@@ -139,3 +152,73 @@ class CompositeKeeper:
         with self._changed:
             self._leftovers.extend(failure.version.name for failure in failures)
             self.deleted += len(versions) - len(failures)
+
+
+_LATE_COMPOSE_S = 1.0
+"""A compose that a killed worker had sent may still become an object this long after."""
+
+
+class CompositeCleanup:
+    """The owner's part: what earlier tries left, and what workers that died have left. One thread.
+
+    A sweep that fails is told and stops nothing. `leftovers` are the names that stay.
+    """
+
+    def __init__(self, store: Store, bucket: str, names: CompositeNames) -> None:
+        """`store` must go on after a cancel."""
+        self._store = store
+        self._bucket = bucket
+        self._names = names
+        self.leftovers: tuple[str, ...] = ()
+
+    def before(self) -> None:
+        """Delete what earlier tries of this task left."""
+        if self._names.identity.try_number > 1:
+            self.leftovers += self._sweep(lambda: sweep_earlier_tries(self._store, self._bucket, self._names)) or ()
+
+    def record(self) -> AttemptRecord:
+        """Return what a later try needs to find the composites of this attempt."""
+        names = self._names
+        return AttemptRecord(
+            bucket=self._bucket, composite_prefix=names.composite_prefix, attempt_prefix=names.attempt_prefix
+        )
+
+    def sweep_record(self, record: AttemptRecord) -> bool:
+        """Delete what a killed attempt left; return whether nothing of it is left."""
+        leftovers = self._sweep(
+            lambda: sweep_attempt(self._store, record.bucket, record.composite_prefix, record.attempt_prefix)
+        )
+        self.leftovers += leftovers or ()
+        return leftovers == ()
+
+    def after(self, reported: tuple[str, ...], lost_at: float | None) -> bool:
+        """Delete composites of this attempt that no worker answers for; return whether none is left. Raises nothing.
+
+        `reported` are those that workers could not delete; `lost_at` is when a worker was lost, on the monotonic clock.
+        """
+        if not reported and lost_at is None:
+            return True
+        if lost_at is not None:
+            time.sleep(max(0.0, lost_at + _LATE_COMPOSE_S - time.monotonic()))
+        prefix = self._names.attempt_prefix
+        swept = self._sweep(lambda: sweep_attempt(self._store, self._bucket, self._names.composite_prefix, prefix))
+        left = swept if swept is not None else reported or (prefix,)
+        if left:
+            _LOG.warning(
+                "These composites stay in gs://%s until the next try or a sweep deletes them: %s",
+                self._bucket,
+                ", ".join(left),
+            )
+        self.leftovers += left
+        return not left
+
+    def _sweep(self, sweep: Callable[[], SweepResult]) -> tuple[str, ...] | None:
+        """Sweep; return what could not be deleted, None if that is unknown."""
+        try:
+            result = sweep()
+        except DatafluxError as error:
+            _LOG.warning("Could not look for leftover composites in gs://%s: %s", self._bucket, error)
+            return None
+        if result.found:
+            _LOG.info("Deleted %d leftover composites.", result.deleted)
+        return tuple(failure.version.name for failure in result.failures)

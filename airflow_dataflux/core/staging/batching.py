@@ -16,10 +16,9 @@ from enum import Enum
 
 import pyarrow as pa
 
-from airflow_dataflux.core.arrowcompute import compute, indices
+from airflow_dataflux.core.arrow import compute, indices
 from airflow_dataflux.core.config import DEFAULT_MAX_COMPOSITE_BYTES
 from airflow_dataflux.core.gcs.store import MAX_COMPONENTS
-from airflow_dataflux.core.staging.ways import FASTER_DIRECTLY, PROBED, Ways
 
 COLD_CLASSES = frozenset({"NEARLINE", "COLDLINE", "ARCHIVE"})
 """A composite inherits them, and with them a fee for early deletion."""
@@ -35,13 +34,18 @@ DIRECT_BATCH_OBJECTS = 16
 """Objects that one thread reads one after another: few enough that the last batch keeps no other thread waiting."""
 
 
+def is_gzip(encoding: str | None) -> bool:
+    """Return whether a content encoding is gzip."""
+    return encoding is not None and "gzip" in encoding
+
+
 class BatchKind(Enum):
     """How a batch is fetched."""
 
     COMPOSITE = "composite"
     DIRECT = "direct"
     RANGED = "ranged"
-    LOCAL = "local"  # holds no bytes: made here without a request
+    DECOMPRESSED = "decompressed"  # read directly, and unpacked
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +74,23 @@ class Batch:
         """Bytes of all objects of the batch."""
         return sum(self.sizes)
 
+    def part(self, indexes: range) -> Batch:
+        """Return a stretch of this batch as one of the same number."""
+        if len(indexes) == len(self.names):
+            return self
+        taken = slice(indexes.start, indexes.stop)
+        return replace(
+            self,
+            ordinals=self.ordinals[taken],
+            names=self.names[taken],
+            sizes=self.sizes[taken],
+            generations=self.generations[taken],
+            crcs=self.crcs[taken],
+        )
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PlanRules:
+class BatchRules:
     """What the planner obeys.
 
     Attributes:
@@ -82,6 +100,7 @@ class PlanRules:
         max_object_bytes: no larger object is composed; None: only `max_composite_bytes` counts.
         direct_objects: most objects of a direct batch.
         ranged_bytes: larger objects are read in ranges.
+        decompress: gzip-encoded objects are unpacked.
     """
 
     compose: bool
@@ -90,6 +109,26 @@ class PlanRules:
     max_object_bytes: int | None = None
     direct_objects: int = DIRECT_BATCH_OBJECTS
     ranged_bytes: int = RANGED_BYTES
+    decompress: bool = False
+
+
+def why_direct(
+    rules: BatchRules, size: int, crc32c: int | None, storage_class: str, encoding: str | None
+) -> str | None:
+    """Return why an object must not be composed, or None; the sources of the rules are in docs/concepts."""
+    if is_gzip(encoding):
+        return "gzip-encoded: staged as stored"
+    if storage_class in COLD_CLASSES:
+        return f"storage class {storage_class}: a composite would cost an early-deletion fee"
+    if crc32c is None:
+        return "no crc32c in the listing (customer-managed key)"
+    if not rules.compose:
+        return rules.no_compose_reason
+    if size > rules.max_composite_bytes:
+        return "larger than max_composite_bytes"
+    if rules.max_object_bytes is not None and size > rules.max_object_bytes:
+        return "large enough to be read directly"
+    return None
 
 
 _Object = tuple[int, str, int, int, int | None]
@@ -108,16 +147,14 @@ class _Open:
         self.total_bytes += item[2]
 
 
-class Planner:
+class Batcher:
     """Give it rows, take batches, then `finish`. `reasons` counts why objects are read directly."""
 
-    def __init__(self, rules: PlanRules, ways: Ways | None = None) -> None:
-        """`ways` chooses for each group whether it is composed; None composes all."""
+    def __init__(self, rules: BatchRules) -> None:
         self._rules = rules
-        self._ways = ways
         self._composites: dict[str, _Open] = {}
         self._direct = _Open()
-        self._local = _Open()
+        self._decompressed = _Open()
         self._number = 0
         self.reasons: Counter[str] = Counter()
 
@@ -164,16 +201,17 @@ class Planner:
         self._composites.clear()
         if self._direct.objects:
             yield self._close(self._direct, BatchKind.DIRECT, "")
-        if self._local.objects:
-            yield self._close(self._local, BatchKind.LOCAL, "")
+        if self._decompressed.objects:
+            yield self._close(self._decompressed, BatchKind.DECOMPRESSED, "")
 
     def _place(self, item: _Object, storage_class: str, encoding: str | None) -> Iterator[Batch]:
-        if item[2] == 0:
-            self._local.add(item)
-            if len(self._local.objects) == MAX_COMPONENTS:
-                yield self._close(self._local, BatchKind.LOCAL, storage_class)
+        if self._rules.decompress and is_gzip(encoding):
+            self.reasons["gzip-encoded: decompressed"] += 1
+            self._decompressed.add(item)
+            if len(self._decompressed.objects) >= self._rules.direct_objects:
+                yield self._close(self._decompressed, BatchKind.DECOMPRESSED, storage_class)
             return
-        reason = self._why_direct(item, storage_class, encoding)
+        reason = why_direct(self._rules, item[2], item[4], storage_class, encoding)
         if reason is not None:
             self.reasons[reason] += 1
             yield from self._place_direct(item, storage_class)
@@ -186,9 +224,6 @@ class Planner:
             yield from self._close_group(group, storage_class)
 
     def _close_group(self, group: _Open, storage_class: str) -> Iterator[Batch]:
-        yield from self._go_another_way(group, storage_class)
-        if not group.objects:
-            return
         if len(group.objects) > 1:
             yield self._close(group, BatchKind.COMPOSITE, storage_class)
             return
@@ -197,22 +232,6 @@ class Planner:
         item = group.objects[0]
         group.objects, group.total_bytes = [], 0
         yield from self._place_direct(item, storage_class)
-
-    def _go_another_way(self, group: _Open, storage_class: str) -> Iterator[Batch]:
-        """Take those objects from the front of a group that are better read directly."""
-        if self._ways is None or len(group.objects) == 1:
-            return
-        count = self._ways.read_directly([item[2] for item in group.objects])
-        if not count:
-            return
-        taken, left = group.objects[:count], group.objects[count:]
-        group.objects, group.total_bytes = left, sum(item[2] for item in left)
-        self.reasons[PROBED if left else FASTER_DIRECTLY] += count
-        if left:  # what is measured must not wait for company
-            yield self._close(_Open(taken), BatchKind.DIRECT, storage_class)
-        else:
-            for item in taken:
-                yield from self._place_direct(item, storage_class)
 
     def _place_direct(self, item: _Object, storage_class: str) -> Iterator[Batch]:
         if item[2] > self._rules.ranged_bytes:
@@ -231,20 +250,3 @@ class Planner:
         group.objects, group.total_bytes = [], 0
         self._number += 1
         return Batch(self._number - 1, kind, storage_class, ordinals, names, sizes, generations, crcs)
-
-    def _why_direct(self, item: _Object, storage_class: str, encoding: str | None) -> str | None:
-        """Return why this object must not be composed, or None; the sources of the rules are in docs/concepts."""
-        rules = self._rules
-        if encoding is not None and "gzip" in encoding:
-            return "gzip-encoded: staged as stored"
-        if storage_class in COLD_CLASSES:
-            return f"storage class {storage_class}: a composite would cost an early-deletion fee"
-        if item[4] is None:
-            return "no crc32c in the listing (customer-managed key)"
-        if not rules.compose:
-            return rules.no_compose_reason
-        if item[2] > rules.max_composite_bytes:
-            return "larger than max_composite_bytes"
-        if rules.max_object_bytes is not None and item[2] > rules.max_object_bytes:
-            return "large enough to be read directly"
-        return None
