@@ -75,11 +75,11 @@ class BucketNotFoundError(StoreError):
 
 
 class ObjectNotFoundError(StoreError):
-    """The object, or this generation of it, is gone (404)."""
+    """The object, or this generation of it, does not exist (404)."""
 
 
 class PreconditionFailedError(StoreError):
-    """A generation precondition did not hold: the object changed, or exists already (412)."""
+    """A generation precondition failed: the object has changed, or already exists (412)."""
 
 
 class UnavailableError(StoreError):
@@ -89,11 +89,22 @@ class UnavailableError(StoreError):
 
 
 class ThrottledError(UnavailableError):
-    """Cloud Storage kept answering 429: the request rate of the bucket or project is used up."""
+    """Cloud Storage kept answering 429: there are too many requests for the bucket or project."""
 
 
 class ListingError(DatafluxError):
     """A listing could not be finished."""
+
+
+class EmptyListingError(ListingError):
+    """A listing is empty, and the request has `on_empty="fail"`. Nothing was published."""
+
+
+class SkippedError(DatafluxError):
+    """There is nothing to do, and the request has "skip" for this case. Nothing was published.
+
+    Details of a listing's: `object_count` and `total_bytes`, what it found.
+    """
 
 
 class IncompleteListingError(ListingError):
@@ -118,12 +129,24 @@ class ManifestChangedError(ManifestError):
     """The manifest at this URI is not the one the reference was made from."""
 
 
+class ManifestConflictError(ManifestError):
+    """Another task published a manifest at the same URI at the same time, and its manifest is there."""
+
+    retryable = True
+
+
 class StagingError(DatafluxError):
     """A staging could not be finished."""
 
 
 class DestinationError(StagingError):
-    """The destination cannot be used: not writable, not a directory, or in another staging's hands."""
+    """The destination cannot be used: not writable, not a directory, a name that is too long."""
+
+
+class DestinationBusyError(DestinationError):
+    """Another staging is using the destination."""
+
+    retryable = True
 
 
 class InsufficientSpaceError(StagingError):
@@ -134,11 +157,29 @@ class UnsafeNameError(StagingError):
     """Object names that cannot become safe, distinct local paths. Details: `names` (each with its reason)."""
 
 
+class DeletionRefusedError(StagingError):
+    """`delete_extraneous` would have removed every file of the destination. Nothing was removed. Details: `files`."""
+
+
 class ObjectsChangedError(StagingError):
     """Objects were overwritten or deleted since they were listed. Details: `names`."""
 
 
+class CostLimitError(DatafluxError):
+    """The work is estimated to cost more than `max_usd`. Details: `estimated_usd`, `max_usd`, `costs` (by item)."""
+
+
+class PackError(DatafluxError):
+    """A pack could not be finished: another task wrote to its `output`, or a worker failed."""
+
+    retryable = True
+
+
+class UnreadableObjectsError(StagingError):
+    """Objects cannot be read, or may not be read. Details: `names` (each with its reason)."""
+
+
 class VerificationError(StagingError):
-    """Bytes that arrived are not the bytes that were listed (size or crc32c)."""
+    """The received bytes differ from the listed size or crc32c."""
 
     retryable = True

@@ -1,7 +1,7 @@
 """The vocabulary of the core: one listed object.
 
 `Row` is for code that looks at objects one by one; listings move whole pages as Arrow record batches
-(`rowschema.py`), because a Python object per row is what makes listing slow.
+(`arrow.py`), because a Python object per row is what makes listing slow.
 """
 
 from __future__ import annotations

@@ -95,6 +95,11 @@ def distinct_prefixes(prefixes: Iterable[str]) -> tuple[str, ...]:
     return tuple(kept)
 
 
+def directory_of(name: str) -> str:
+    """Return the directory that `name` is in, with its slash; empty if it is in none."""
+    return name[: name.rfind("/") + 1]
+
+
 def common_prefix(one: str, other: str) -> str:
     """Return the longest string that both begin with."""
     length = min(len(one), len(other))

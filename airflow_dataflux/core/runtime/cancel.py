@@ -1,4 +1,4 @@
-"""One cancel token for one piece of work.
+"""One cancel token for one piece of work, and a pipe that wakes whoever waits on connections.
 
 Guarantees: cancelling is idempotent, safe from any thread and from a signal handler, and the first reason given is
 the one reported. Assumption: whoever waits does so on the token, registers a waker, or checks it between steps.
@@ -6,9 +6,10 @@ the one reported. Assumption: whoever waits does so on the token, registers a wa
 
 from __future__ import annotations
 
+import contextlib
+import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 from airflow_dataflux.core.errors import CancelledError
 
@@ -49,7 +50,7 @@ class CancelToken:
         """Wait up to `timeout_s` seconds for a cancel; return whether there was one. The sleep of every back-off."""
         return self._event.wait(timeout_s)
 
-    @contextmanager
+    @contextlib.contextmanager
     def waking(self, wake: Callable[[], None]) -> Iterator[None]:
         """Call `wake` at the moment of a cancel (at once if there was one), for whoever waits on something else.
 
@@ -64,3 +65,34 @@ class CancelToken:
             yield
         finally:
             self._wakers.remove(wake)
+
+
+class WakeUp:
+    """A pipe that wakes a wait on connections. `set` is safe in signal handlers and from any thread.
+
+    `reader` goes into `multiprocessing.connection.wait`; `set` makes it readable, `clear` ends that.
+    """
+
+    def __init__(self) -> None:
+        self.reader, self._writer = os.pipe()
+        os.set_blocking(self.reader, False)
+        os.set_blocking(self._writer, False)
+
+    def set(self) -> None:
+        """Wake whoever waits."""
+        # Full: the wake-up is already there. Closed: nobody waits any more.
+        with contextlib.suppress(OSError):
+            os.write(self._writer, b"\0")
+
+    def clear(self) -> None:
+        """Forget wake-ups that were seen."""
+        with contextlib.suppress(BlockingIOError):
+            while os.read(self.reader, 4096):
+                continue
+
+    def __enter__(self) -> WakeUp:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.reader)
+        os.close(self._writer)

@@ -13,96 +13,47 @@ How it ends, whatever happens:
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
-import queue
 import signal
 import sys
-import threading
-import time
 from multiprocessing.connection import Connection
 from typing import Any
 
-from airflow_dataflux.core.errors import AuthenticationError
 from airflow_dataflux.core.runtime.cancel import CancelToken
-from airflow_dataflux.core.runtime.jobs import Job
-from airflow_dataflux.core.runtime.logs import RecordHandler
-from airflow_dataflux.core.runtime.portable import portable_error
-from airflow_dataflux.core.runtime.processes import ProcessGroup
+from airflow_dataflux.core.runtime.process_workers import ProcessGroup
 from airflow_dataflux.core.runtime.protocol import (
-    CancelJob,
-    Event,
+    PACKAGE_LOGGER,
+    Done,
+    Failed,
     Hello,
-    JobDone,
-    JobFailed,
-    TokenAnswer,
-    TokenRefused,
-    TokenWanted,
+    ParentLink,
+    logging_to,
+    portable_error,
 )
-from airflow_dataflux.core.runtime.tokens import CachedTokens, Token
-from airflow_dataflux.core.runtime.workers import WorkerGroup
-
-_GRACE_S = 7.0
-"""How long a job may tidy up once its task is gone, before the process exits; nothing may run 10 s after a kill."""
-
-
-class _TaskLink:
-    """The engine's side of the pipes to its task: read by one thread, written by any."""
-
-    def __init__(self, source: Connection, sink: Connection, cancel: CancelToken) -> None:
-        self.source = source
-        self.sink = sink
-        self._cancel = cancel
-        self._sending = threading.Lock()
-        self._answers: queue.SimpleQueue[TokenAnswer] = queue.SimpleQueue()
-
-    def post(self, frame: object) -> None:
-        """Send a frame; a task that is gone is noticed by the reader."""
-        with self._sending, contextlib.suppress(OSError):
-            self.sink.send(frame)
-
-    def fetch(self) -> Token | None:
-        """Ask the task for a token. Called under the lock of CachedTokens, so one question is open at a time."""
-        self.post(TokenWanted())
-        answer = self._answers.get()
-        if answer.error is not None:
-            raise answer.error
-        return answer.token
-
-    def discard(self) -> None:
-        """Tell the task that its token was refused."""
-        self.post(TokenRefused())
-
-    def read(self) -> None:
-        """Obey the task until it is gone; then give the job a little time and end the process."""
-        try:
-            while True:
-                frame = self.source.recv()
-                if isinstance(frame, TokenAnswer):
-                    self._answers.put(frame)
-                elif isinstance(frame, CancelJob):
-                    self._cancel.cancel(frame.reason)
-        except (EOFError, OSError):
-            self._cancel.cancel("the Airflow task of this engine ended")
-            self._answers.put(
-                TokenAnswer(None, AuthenticationError("The Airflow task that holds the credentials is gone."))
-            )
-        time.sleep(_GRACE_S)
-        os._exit(1)
+from airflow_dataflux.core.runtime.timeouts import ENGINE_ORPHAN_S
+from airflow_dataflux.core.runtime.tokens import CachedTokens
+from airflow_dataflux.core.runtime.workers import Job, WorkerGroup
+from airflow_dataflux.lazy_exports import without_numpy
 
 
 class _EngineContext:
     """The context of a job in the engine."""
 
-    def __init__(self, workers: WorkerGroup, tokens: CachedTokens, cancel: CancelToken, link: _TaskLink) -> None:
+    def __init__(self, workers: WorkerGroup, link: ParentLink) -> None:
         self.workers = workers
-        self.tokens = tokens
-        self.cancel = cancel
         self._link = link
 
+    @property
+    def tokens(self) -> CachedTokens:
+        return self._link.tokens
+
+    @property
+    def cancel(self) -> CancelToken:
+        return self._link.cancel
+
     def emit(self, event: object) -> None:
-        self._link.post(Event(event))
+        self._link.send(event)
 
 
 def _take_standard_streams() -> tuple[Connection, Connection]:
@@ -115,36 +66,19 @@ def _take_standard_streams() -> tuple[Connection, Connection]:
     return source, sink
 
 
-def _run(job: Job, link: _TaskLink, cancel: CancelToken, log_level: int) -> Any:
-    tokens = CachedTokens(link)
+def _run(job: Job, link: ParentLink, inherited: list[Connection], log_level: int) -> Any:
     # The order matters: the workers are forked before this process has a second thread.
-    logging.getLogger("airflow_dataflux").setLevel(log_level)
-    group = ProcessGroup(job.worker_body, job.workers, tokens=tokens, cancel=cancel, inherited=[link.source, link.sink])
-    threading.Thread(target=link.read, name="dataflux-task-link", daemon=True).start()
+    logging.getLogger(PACKAGE_LOGGER).setLevel(log_level)
+    group = ProcessGroup(job.worker_body, job.workers, tokens=link.tokens, cancel=link.cancel, inherited=inherited)
+    link.start_listening()
     try:
-        with RecordHandler(link.post).installed(log_level):
-            return job.run(_EngineContext(group, tokens, cancel, link), job.payload)
+        with logging_to(link.post, log_level):
+            return job.run(_EngineContext(group, link), job.payload)
     except BaseException as error:
-        cancel.cancel(f"the job ended with {type(error).__name__}")
+        link.cancel.cancel(f"the job ended with {type(error).__name__}")
         raise
     finally:
         group.close()
-
-
-def _import_arrow_alone() -> None:
-    """Import Arrow as where NumPy is not installed, which it bears from version 18 on.
-
-    No job has a use for NumPy, and it is 0.1 CPU-seconds and 12 MB for the engine, and a thread of its linear algebra
-    that waits busily. Who imports NumPy later gets it.
-    """
-    if "numpy" in sys.modules:
-        return
-    sys.modules["numpy"] = None  # type: ignore[assignment]  # what makes an import fail (Python's import system, 5.3.1)
-    try:
-        import pyarrow._compute
-        import pyarrow.parquet  # noqa: F401
-    finally:
-        del sys.modules["numpy"]
 
 
 def main() -> int:
@@ -156,13 +90,15 @@ def main() -> int:
     hello: Hello = source.recv()
     known = set(sys.path)
     sys.path.extend(entry for entry in hello.sys_path if entry not in known)
-    _import_arrow_alone()
+    with without_numpy():
+        import pyarrow._compute
+        import pyarrow.parquet  # noqa: F401
     job: Job = source.recv()
-    link = _TaskLink(source, sink, cancel)
+    link = ParentLink(source, sink, cancel, orphan_s=ENGINE_ORPHAN_S)
     try:
-        link.post(JobDone(_run(job, link, cancel, hello.log_level)))
+        link.post(Done(_run(job, link, [source, sink], hello.log_level)))
     except BaseException as error:  # noqa: BLE001 - handed to the task, which raises it
-        link.post(JobFailed(portable_error(error)))
+        link.post(Failed(portable_error(error)))
         return 1
     return 0
 

@@ -1,4 +1,4 @@
-"""A job: one function that owns a group of workers, run in this process or in an engine process.
+"""Run a job, one function that owns a group of workers, in this process or in an engine process.
 
 An Airflow task may not start multiprocessing children under most executors, so a large job runs *isolated*: in a
 fresh process that imports neither Airflow nor DAG code (`engine.py`). A small one, and most tests, run the very same
@@ -9,52 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from airflow_dataflux.core.runtime.cancel import CancelToken
-from airflow_dataflux.core.runtime.threads import ThreadGroup
+from airflow_dataflux.core.runtime.thread_workers import ThreadGroup
 from airflow_dataflux.core.runtime.tokens import TokenSource
-from airflow_dataflux.core.runtime.workers import WorkerBody, WorkerGroup
-
-
-class JobContext(Protocol):
-    """What a running job has."""
-
-    @property
-    def workers(self) -> WorkerGroup:
-        """The job's workers, started and waiting for their first message."""
-        ...
-
-    @property
-    def tokens(self) -> TokenSource:
-        """Tokens of the caller, cached."""
-        ...
-
-    @property
-    def cancel(self) -> CancelToken:
-        """Set when the caller cancels or is gone. The job then tidies up and raises CancelledError, within seconds."""
-        ...
-
-    def emit(self, event: object) -> None:
-        """Send a picklable event to the caller's `on_event`."""
-        ...
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Job:
-    """What to run.
-
-    Attributes:
-        run: module-level function of a context and the payload; its result must pickle.
-        worker_body: the life of each worker.
-        workers: how many.
-        payload: picklable, without credentials.
-    """
-
-    run: Callable[[JobContext, Any], Any]
-    worker_body: WorkerBody
-    workers: int
-    payload: Any
+from airflow_dataflux.core.runtime.workers import Job, WorkerGroup
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -17,35 +17,23 @@ import time
 from collections import deque
 from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import IO, Any
 
-import airflow_dataflux
-from airflow_dataflux.core.errors import CancelledError, DatafluxError, EngineError
-from airflow_dataflux.core.runtime.cancel import CancelToken
-from airflow_dataflux.core.runtime.jobs import Job
-from airflow_dataflux.core.runtime.logs import PACKAGE_LOGGER, forward_records
-from airflow_dataflux.core.runtime.protocol import (
-    CancelJob,
-    Event,
-    Hello,
-    JobDone,
-    JobFailed,
-    TokenAnswer,
-    TokenRefused,
-    TokenWanted,
-)
+from airflow_dataflux.core.errors import CancelledError, EngineError
+from airflow_dataflux.core.runtime.cancel import CancelToken, WakeUp
+from airflow_dataflux.core.runtime.protocol import PACKAGE_LOGGER, Cancel, Done, Failed, Hello, Message, serve
+from airflow_dataflux.core.runtime.threads import not_started, start_threads
+from airflow_dataflux.core.runtime.timeouts import ENGINE_CANCEL_S
 from airflow_dataflux.core.runtime.tokens import CachedTokens, TokenSource
-from airflow_dataflux.core.runtime.wakeup import WakeUp
+from airflow_dataflux.core.runtime.workers import Job
 
 logger = logging.getLogger(__name__)
-
-_GRACE_S = 4.0
-"""How long a cancelled engine may tidy up. Airflow sends SIGKILL 5 s after SIGTERM."""
 
 _STDERR_LINES = 40
 """How many of the engine's last lines on stderr are kept to explain its death."""
 
-_ALLOCATOR = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "2"}
+ALLOCATOR = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "2"}
 """One small heap for many threads. With an arena a thread (Arrow's own allocator, and glibc's default), a listing of
 1 M objects by 64 streams held 1.4 GB and took a third more CPU time; so 0.5 GB. A user's own setting goes before."""
 
@@ -65,57 +53,53 @@ def run_in_engine(job: Job, *, tokens: TokenSource, cancel: CancelToken, on_even
             ready = wait([engine.source, wake.reader], timeout_s)
             if not ready:
                 raise CancelledError(
-                    f"Stopped ({cancel.reason}); the engine did not end within {_GRACE_S:.0f} s and was killed. "
+                    f"Stopped ({cancel.reason}); the engine did not end within {ENGINE_CANCEL_S:.0f} s and was killed. "
                     "Temporary objects it could not delete are removed by the next try or by a sweep."
                 )
             if wake.reader in ready and killed_at is None:
                 wake.clear()
-                killed_at = time.monotonic() + _GRACE_S
-                engine.send(CancelJob(cancel.reason))
+                killed_at = time.monotonic() + ENGINE_CANCEL_S
+                engine.send(Cancel(cancel.reason))
             if engine.source not in ready:
                 continue
-            frame = engine.receive()
-            if isinstance(frame, JobDone):
-                return frame.result
-            if isinstance(frame, JobFailed):
-                raise frame.error
-            if isinstance(frame, Event):
-                on_event(frame.event)
-            elif isinstance(frame, TokenWanted):
-                engine.send(_answer(source))
-            elif isinstance(frame, TokenRefused):
-                source.discard()
-            else:
-                forward_records(frame)
-
-
-def _answer(tokens: TokenSource) -> TokenAnswer:
-    try:
-        return TokenAnswer(tokens.fetch())
-    except DatafluxError as error:
-        return TokenAnswer(None, error)
+            match engine.receive():
+                case Done(result):
+                    return result
+                case Failed(error):
+                    raise error
+                case Message(event):
+                    on_event(event)
+                case frame:
+                    serve(frame, source, engine.send)
 
 
 class _Engine:
     """The child process and its pipes, as a context manager that leaves nothing running."""
 
     def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            # -P: a module of the working directory must not take the place of one of ours.
-            [sys.executable, "-P", "-m", "airflow_dataflux.core.runtime.engine"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=_environment(),
-            bufsize=0,
-        )
+        try:
+            self._process = subprocess.Popen(
+                # -P: a module of the working directory must not take the place of one of ours.
+                [sys.executable, "-P", "-m", "airflow_dataflux.core.runtime.engine"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=_environment(),
+                bufsize=0,
+            )
+        except OSError as error:
+            raise not_started("The engine process", error) from error
         self._last_lines: deque[str] = deque(maxlen=_STDERR_LINES)
         self.source = Connection(os.dup(_pipe(self._process.stdout).fileno()), writable=False)
         self._sink = Connection(os.dup(_pipe(self._process.stdin).fileno()), readable=False)
         _pipe(self._process.stdout).close()
         _pipe(self._process.stdin).close()
         self._reader = threading.Thread(target=self._read_stderr, name="dataflux-engine-stderr", daemon=True)
-        self._reader.start()
+        try:
+            start_threads([self._reader])
+        except BaseException:
+            self.__exit__()
+            raise
 
     def send(self, frame: object) -> None:
         """Send a frame; the end of an engine that died is seen by `receive`."""
@@ -137,7 +121,7 @@ class _Engine:
         self._sink.close()
         self.source.close()
         try:
-            self._process.wait(_GRACE_S)
+            self._process.wait(ENGINE_CANCEL_S)
         except subprocess.TimeoutExpired:
             logger.warning("The engine (pid %d) did not end in time and is killed", self._process.pid)
         finally:
@@ -156,8 +140,8 @@ class _Engine:
         exitcode = self._process.wait()
         self._reader.join(1.0)
         how = f"exit code {exitcode}" if exitcode >= 0 else f"signal {signal.Signals(-exitcode).name}"
-        hint = " The kernel's out-of-memory killer sends SIGKILL: see the worker's memory." if exitcode == -9 else ""
-        said = f" Its last words: {' | '.join(self._last_lines)}" if self._last_lines else ""
+        hint = " SIGKILL usually means a lack of memory: give the task more." if exitcode == -9 else ""
+        said = f" Its last lines: {' | '.join(self._last_lines)}" if self._last_lines else ""
         return EngineError(f"The engine process ended by {how} before its job was done.{hint}{said}", exitcode=exitcode)
 
 
@@ -175,9 +159,9 @@ def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
 
 def _environment() -> dict[str, str]:
     """Return this process's environment without its secrets, and with this very package first to be found."""
-    root = os.path.dirname(os.path.dirname(os.path.abspath(airflow_dataflux.__file__)))
+    root = str(Path(os.path.abspath(__file__)).parents[3])
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(_SECRET)}
-    environment = {**_ALLOCATOR, **inherited}
+    environment = {**ALLOCATOR, **inherited}
     if not root.endswith("-packages"):  # a checkout or a zip, rather than an installed package
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH", "")]))
     return environment

@@ -1,127 +1,35 @@
-"""Workers as threads of this process: for small jobs, and for tests that want no processes.
-
-The behaviour is that of `processes.py`, except that a thread cannot be killed: `close` waits until it ends.
-"""
+"""Start threads and wait for them, also where the system permits no more of them."""
 
 from __future__ import annotations
 
-import queue
 import threading
-import time
-from typing import Final
+from collections.abc import Iterable
 
-from airflow_dataflux.core.runtime.cancel import CancelToken
-from airflow_dataflux.core.runtime.tokens import TokenSource
-from airflow_dataflux.core.runtime.workers import WorkerBody, WorkerEnded, WorkerEvent, WorkerMessage
+from airflow_dataflux.core.errors import EngineError
 
 
-class _Closed:
-    """The last item of an inbox: the owner closed the link."""
+def start_threads(threads: Iterable[threading.Thread]) -> None:
+    """Start them one after the other.
 
-
-class _Wake:
-    """An event that only ends a wait."""
-
-
-_CLOSED: Final = _Closed()
-_WAKE: Final = _Wake()
-
-
-class _ThreadLink:
-    """A worker's side: two queues."""
-
-    def __init__(self, worker: int, events: queue.SimpleQueue[WorkerEvent | _Wake], tokens: TokenSource) -> None:
-        self._worker = worker
-        self._events = events
-        self.inbox: queue.SimpleQueue[object] = queue.SimpleQueue()
-        self.tokens = tokens
-        self.cancel = CancelToken()
-
-    def send(self, message: object) -> None:
-        self._events.put(WorkerMessage(self._worker, message))
-
-    def receive(self) -> object:
-        item = self.inbox.get()
-        if item is _CLOSED:
-            self.inbox.put(_CLOSED)  # for a receive in another thread, or a later one
-            raise EOFError("the owner closed the link")
-        return item
-
-
-class ThreadGroup:
-    """Workers as threads. See `WorkerGroup`."""
-
-    def __init__(self, body: WorkerBody, count: int, *, tokens: TokenSource, cancel: CancelToken) -> None:
-        self._body = body
-        self._tokens = tokens
-        self._cancel = cancel
-        self._events: queue.SimpleQueue[WorkerEvent | _Wake] = queue.SimpleQueue()
-        self._links: list[_ThreadLink] = []
-        self._threads: list[threading.Thread] = []
-        self._waking = cancel.waking(lambda: self._events.put(_WAKE))
-        self._waking.__enter__()
-        for worker in range(count):
-            link, thread = self._start(worker)
-            self._links.append(link)
-            self._threads.append(thread)
-
-    @property
-    def count(self) -> int:
-        """How many workers the group was made with."""
-        return len(self._links)
-
-    def send(self, worker: int, message: object) -> None:
-        """Put the message into the worker's inbox."""
-        self._links[worker].inbox.put(message)
-
-    def wait(self, timeout_s: float | None = None) -> list[WorkerEvent]:
-        """Return all events there are, after at least one or the time-out."""
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        found: list[WorkerEvent] = []
-        if self._cancel.cancelled:
-            for link in self._links:
-                link.cancel.cancel(self._cancel.reason)
-        while True:
-            block = not found
-            remaining_s = None if deadline is None else max(0.0, deadline - time.monotonic())
-            try:
-                event = self._events.get(block=block, timeout=remaining_s if block else None)
-            except queue.Empty:
-                return found
-            if not isinstance(event, _Wake):
-                found.append(event)
-            elif not found:
-                for link in self._links:
-                    link.cancel.cancel(self._cancel.reason)
-                return found
-
-    def replace(self, worker: int) -> None:
-        """Start a new thread in place of one that has ended."""
-        self._threads[worker].join()
-        self._links[worker], self._threads[worker] = self._start(worker)
-
-    def close(self) -> None:
-        """Close all links and join the threads."""
-        for link in self._links:
-            if self._cancel.cancelled:
-                link.cancel.cancel(self._cancel.reason)
-            link.inbox.put(_CLOSED)
-        for thread in self._threads:
-            thread.join()
-        self._waking.__exit__(None, None, None)
-
-    def _start(self, worker: int) -> tuple[_ThreadLink, threading.Thread]:
-        link = _ThreadLink(worker, self._events, self._tokens)
-        thread = threading.Thread(target=self._live, args=(worker, link), name=f"dataflux-worker-{worker}")
-        thread.start()
-        return link, thread
-
-    def _live(self, worker: int, link: _ThreadLink) -> None:
-        error: BaseException | None = None
+    Raises EngineError if the system permits no more: those before run then, and the caller must end them.
+    """
+    for thread in threads:
         try:
-            self._body(link)
-        except EOFError:
-            pass  # the owner closed the link: a normal end
-        except BaseException as raised:  # noqa: BLE001 - handed to the owner, who raises it
-            error = raised
-        self._events.put(WorkerEnded(worker, None, error))
+            thread.start()
+        except RuntimeError as error:  # what Python makes of a pthread_create that failed
+            raise not_started(f"The thread {thread.name}", error) from error
+
+
+def not_started(what: str, error: Exception) -> EngineError:
+    """Return the error of a thread or process that the system refused to start."""
+    return EngineError(
+        f"{what} could not be started ({error}): a limit of processes, of open files or of memory is reached. Raise it "
+        "(`ulimit -u`, `-n`, `-v`, the container's pids.max), or give the task fewer workers, streams or max_in_flight."
+    )
+
+
+def join_started(threads: Iterable[threading.Thread]) -> None:
+    """Wait for the end of those that were started."""
+    for thread in threads:
+        if thread.ident is not None:
+            thread.join()

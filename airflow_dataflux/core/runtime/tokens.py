@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 _REFRESH_BEFORE_END_S = 60.0
@@ -18,10 +18,17 @@ _REFRESH_BEFORE_END_S = 60.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Token:
-    """A bearer token. `valid_for_s` counts from the moment the token was handed out; None means no known end."""
+    """A bearer token.
+
+    Attributes:
+        value: what is sent.
+        valid_for_s: its life from the moment it was handed out; None means no known end.
+        quota_project: the project that its credentials want quotas and bills to go to; None leaves it to the bucket's.
+    """
 
     value: str
     valid_for_s: float | None = None
+    quota_project: str | None = None
 
 
 class TokenSource(Protocol):
@@ -60,7 +67,7 @@ class CachedTokens:
                 self._renew()
             if self._token is None or self._ends_at is None:
                 return self._token
-            return Token(value=self._token.value, valid_for_s=max(0.0, self._ends_at - time.monotonic()))
+            return replace(self._token, valid_for_s=max(0.0, self._ends_at - time.monotonic()))
 
     def discard(self) -> None:
         """Forget the cached token, here and at the source, because a request was answered with 401."""

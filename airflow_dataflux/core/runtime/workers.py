@@ -1,6 +1,7 @@
-"""The two sides of a group of workers: what a worker sees, and what its owner sees.
+"""A job and its workers: what a job is, and the two sides of a group of workers.
 
-`processes.py` and `threads.py` are the two implementations; code written against these protocols runs in either.
+`process_workers.py` and `thread_workers.py` are the two implementations; code written against these protocols runs in
+either.
 
 Guarantees:
 - Messages of one worker arrive in the order in which it sent them, and its `WorkerEnded` comes last, once.
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from airflow_dataflux.core.runtime.cancel import CancelToken
 from airflow_dataflux.core.runtime.tokens import TokenSource
@@ -99,3 +100,43 @@ class WorkerGroup(Protocol):
     def close(self) -> None:
         """Close all links and wait for the workers to end; a process that does not is killed."""
         ...
+
+
+class JobContext(Protocol):
+    """What a running job has."""
+
+    @property
+    def workers(self) -> WorkerGroup:
+        """The job's workers, started and waiting for their first message."""
+        ...
+
+    @property
+    def tokens(self) -> TokenSource:
+        """Tokens of the caller, cached."""
+        ...
+
+    @property
+    def cancel(self) -> CancelToken:
+        """Set when the caller cancels or is gone. The job then tidies up and raises CancelledError, within seconds."""
+        ...
+
+    def emit(self, event: object) -> None:
+        """Send a picklable event to the caller's `on_event`."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """What to run.
+
+    Attributes:
+        run: module-level function of a context and the payload; its result must pickle.
+        worker_body: the life of each worker.
+        workers: how many.
+        payload: picklable, without credentials.
+    """
+
+    run: Callable[[JobContext, Any], Any]
+    worker_body: WorkerBody
+    workers: int
+    payload: Any

@@ -1,24 +1,87 @@
-"""Who did what when: bars in lanes (pure).
+"""What happened when: amounts over time, and who worked on which names (pure).
 
-A lane is one stream of a worker: whatever begins takes the first lane of its worker that is free, and leaves it at its
-end, so a picture has as many lanes as there ever were streams at work at once.
+A `Series` is an amount in each stretch of time. A `SpanLog` is bars in lanes: a lane is one stream of a worker. What
+begins takes the first free lane of its worker and leaves it at its end, so a picture has as many lanes as there ever
+were streams at work at once.
 
-Guarantees: at most `MOST_SPANS` bars are kept, however many there were. When there are more, neighbours in a lane that
-are close together become one bar that says how many it holds; nothing that was counted is lost.
+Guarantees: memory does not depend on how long a run is or how often something is added. Nothing that was counted is
+lost; it is only told less finely. A run that outgrows its buckets gets buckets twice as wide; where there are more than
+`MOST_SPANS` bars, neighbours in a lane that are close together become one bar that says how many it holds.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+
+BUCKETS = 240
+"""About three pixels each in a picture of 760, which is as much as an eye can tell apart."""
+
+FIRST_WIDTH_S = 1 / 64
+"""A run of up to 3.75 s is told this finely. A power of two, so that widths stay exact."""
 
 MOST_SPANS = 1200
 """Bars of one log: about 250 KB of a page. A listing of 10 million objects by 64 streams stays below it."""
 
 MOST_MARKS = 800
 """Moments of one log that are drawn; the rest is only counted."""
+
+
+class Series:
+    """What was added in each stretch of time since the run began. One thread; pickles."""
+
+    def __init__(self, *, buckets: int = BUCKETS, width_s: float = FIRST_WIDTH_S) -> None:
+        self.width_s = width_s
+        self._values = [0.0] * buckets
+
+    def add(self, at_s: float, amount: float) -> None:
+        """Add an amount at a moment, in seconds since the run began; what was before it counts for its first moment."""
+        bucket = self._bucket(at_s)  # first: it may replace the list
+        self._values[bucket] += amount
+
+    def spread(self, start_s: float, end_s: float, amount: float) -> None:
+        """Add an amount evenly over a stretch of time."""
+        start_s, end_s = max(0.0, start_s), max(0.0, end_s)
+        if end_s - start_s <= self.width_s / 8:
+            self.add(end_s, amount)
+            return
+        last = self._bucket(end_s)
+        first = self._bucket(start_s)
+        per_s = amount / (end_s - start_s)
+        for bucket in range(first, last + 1):
+            low, high = bucket * self.width_s, (bucket + 1) * self.width_s
+            self._values[bucket] += per_s * (min(high, end_s) - max(low, start_s))
+
+    def add_all(self, other: Series) -> None:
+        """Add what another series of the same run holds."""
+        for at, amount in enumerate(other._values):
+            if amount:
+                self.spread(at * other.width_s, (at + 1) * other.width_s, amount)
+
+    @property
+    def total(self) -> float:
+        """All that was added."""
+        return sum(self._values)
+
+    def per_second(self, until_s: float) -> Sequence[float]:
+        """Return the rate in each bucket that begins before `until_s`; the last is cut there."""
+        count = min(len(self._values), int(until_s / self.width_s) + 1)
+        rates = [amount / self.width_s for amount in self._values[:count]]
+        last_s = until_s - (count - 1) * self.width_s
+        if 0 < last_s < self.width_s:
+            rates[-1] *= self.width_s / max(last_s, self.width_s / 4)
+        return rates
+
+    def _bucket(self, at_s: float) -> int:
+        """Return the bucket of a moment, widening all until it is inside."""
+        while (bucket := int(max(0.0, at_s) / self.width_s)) >= len(self._values):
+            halves = self._values
+            sums = [halves[at] + halves[at + 1] for at in range(0, len(halves), 2)]
+            self._values = sums + [0.0] * (len(halves) - len(sums))
+            self.width_s *= 2
+        return bucket
 
 
 class SpanKind(Enum):
@@ -67,8 +130,8 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
-    """A moment in a lane, such as a steal from the stream that was at work there."""
+class StealMark:
+    """The moment of a steal, in the lane of the stream that was stolen from."""
 
     worker: int
     lane: int
@@ -87,7 +150,7 @@ class SpanLog:
     """
 
     spans: list[Span] = field(default_factory=list)
-    marks: list[Mark] = field(default_factory=list)
+    marks: list[StealMark] = field(default_factory=list)
     mark_count: int = 0
     lanes: dict[int, int] = field(default_factory=dict)
     _open: dict[int, Span] = field(default_factory=dict)
@@ -126,7 +189,7 @@ class SpanLog:
         span.high = high
         self.mark_count += 1
         if len(self.marks) < MOST_MARKS:
-            self.marks.append(Mark(span.worker, span.lane, at_s))
+            self.marks.append(StealMark(span.worker, span.lane, at_s))
 
     def end(self, key: int, at_s: float, kind: SpanKind | None = None, *, high: str | None = None) -> None:
         """End a bar; with a kind that says how, and where in the names."""

@@ -6,7 +6,7 @@ How a worker ends, whatever happens:
    pipe open: every child closes the ends it inherited from its siblings.
 3. SIGTERM to the whole process group: ignored here. The owner gets it too, cancels, and so gives the workers the
    time to remove what they made.
-4. It hangs on after 1 or 2: a watchdog ends it after `_GRACE_S`.
+4. It hangs on after 1 or 2: its link ends it after `WORKER_ORPHAN_S`.
 
 Processes are forked on Linux: cheap, with the modules of the job already imported, and safe because a group is made
 before its owner starts any thread. Elsewhere they are spawned.
@@ -15,136 +15,31 @@ before its owner starts any thread. Elsewhere they are spawned.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import multiprocessing
 import os
-import queue
 import signal
 import sys
-import threading
 import time
-from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Final
 
-from airflow_dataflux.core.errors import AuthenticationError, DatafluxError
-from airflow_dataflux.core.runtime.cancel import CancelToken
-from airflow_dataflux.core.runtime.logs import RecordHandler, forward_records
-from airflow_dataflux.core.runtime.portable import portable_error
-from airflow_dataflux.core.runtime.tokens import CachedTokens, Token
-from airflow_dataflux.core.runtime.wakeup import WakeUp
+from airflow_dataflux.core.runtime.cancel import CancelToken, WakeUp
+from airflow_dataflux.core.runtime.protocol import (
+    PACKAGE_LOGGER,
+    Cancel,
+    Failed,
+    Message,
+    ParentLink,
+    logging_to,
+    portable_error,
+    serve,
+)
+from airflow_dataflux.core.runtime.threads import not_started
+from airflow_dataflux.core.runtime.timeouts import WORKER_JOIN_S, WORKER_ORPHAN_S
+from airflow_dataflux.core.runtime.tokens import CachedTokens
 from airflow_dataflux.core.runtime.workers import WorkerBody, WorkerEnded, WorkerEvent, WorkerMessage
-
-_GRACE_S = 8.0
-"""How long a worker may tidy up after its owner is gone; nothing may run 10 s after a kill."""
-
-_JOIN_S = 10.0
-"""How long `close` waits for a worker before it kills it: longer than the worker's own watchdog."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Payload:
-    """A message of the job, either way."""
-
-    message: object
-
-
-@dataclass(frozen=True, slots=True)
-class _TokenWanted:
-    """A worker asks for a token."""
-
-
-@dataclass(frozen=True, slots=True)
-class _TokenRefused:
-    """A worker's token was refused: the owner must not hand it out again."""
-
-
-@dataclass(frozen=True, slots=True)
-class _TokenAnswer:
-    """The owner's answer: a token, anonymous (None), or why there is none."""
-
-    token: Token | None
-    error: DatafluxError | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Cancel:
-    """The owner tells the worker to stop."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Failed:
-    """The worker's last words: what left its body."""
-
-    error: BaseException
-
-
-class _Closed:
-    """The last item of an inbox."""
-
-
-_CLOSED: Final = _Closed()
-
-
-class _ProcessLink:
-    """A worker's side: the pipe, read by one thread, written by any."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._sending = threading.Lock()
-        self._inbox: queue.SimpleQueue[object] = queue.SimpleQueue()
-        self._answers: queue.SimpleQueue[_TokenAnswer] = queue.SimpleQueue()
-        self.cancel = CancelToken()
-        self.tokens = CachedTokens(self)
-        threading.Thread(target=self._read, name="dataflux-link", daemon=True).start()
-
-    def send(self, message: object) -> None:
-        self.post(_Payload(message))
-
-    def post(self, frame: object) -> None:
-        """Send a frame of this module; an owner that is gone has already been noticed by the reader."""
-        with self._sending, contextlib.suppress(OSError):
-            self._connection.send(frame)
-
-    def receive(self) -> object:
-        item = self._inbox.get()
-        if item is _CLOSED:
-            self._inbox.put(_CLOSED)
-            raise EOFError("the owner closed the link")
-        return item
-
-    def fetch(self) -> Token | None:
-        """Ask the owner for a token. Called under the lock of CachedTokens, so one question is open at a time."""
-        self.post(_TokenWanted())
-        answer = self._answers.get()
-        if answer.error is not None:
-            raise answer.error
-        return answer.token
-
-    def discard(self) -> None:
-        """Tell the owner that its token was refused."""
-        self.post(_TokenRefused())
-
-    def _read(self) -> None:
-        """Drain the pipe at all times, so that an owner's send never waits for a busy worker."""
-        try:
-            while True:
-                frame = self._connection.recv()
-                if isinstance(frame, _Payload):
-                    self._inbox.put(frame.message)
-                elif isinstance(frame, _TokenAnswer):
-                    self._answers.put(frame)
-                elif isinstance(frame, _Cancel):
-                    self.cancel.cancel(frame.reason)
-        except (EOFError, OSError):
-            self._inbox.put(_CLOSED)
-            self._answers.put(_TokenAnswer(None, AuthenticationError("The owner of this worker is gone.")))
-            self.cancel.cancel("the owner of this worker process ended")
-        time.sleep(_GRACE_S)
-        os._exit(1)
 
 
 def _live(body: WorkerBody, connection: Connection, inherited: list[Connection], log_level: int) -> None:
@@ -153,14 +48,15 @@ def _live(body: WorkerBody, connection: Connection, inherited: list[Connection],
         other.close()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    link = _ProcessLink(connection)
-    with RecordHandler(link.post).installed(log_level):
+    link = ParentLink(connection, connection, CancelToken(), orphan_s=WORKER_ORPHAN_S)
+    with logging_to(link.post, log_level):
         try:
+            link.start_listening()
             body(link)
         except EOFError:
             pass  # the owner closed the link: a normal end
         except BaseException as error:  # noqa: BLE001 - handed to the owner, who raises it
-            link.post(_Failed(portable_error(error)))
+            link.post(Failed(portable_error(error)))
     sys.stderr.flush()
     # Threads of the body are joined by the body. Interpreter shutdown would only run what the fork inherited.
     connection.close()
@@ -185,7 +81,7 @@ class ProcessGroup:
         self._cancel = cancel
         self._inherited = list(inherited or ())
         self._context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-        self._log_level = logging.getLogger("airflow_dataflux").getEffectiveLevel()
+        self._log_level = logging.getLogger(PACKAGE_LOGGER).getEffectiveLevel()
         self._connections: list[Connection | None] = []
         self._processes: list[BaseProcess] = []
         self._errors: dict[int, BaseException] = {}
@@ -193,24 +89,24 @@ class ProcessGroup:
         self._wake = WakeUp()
         self._waking = cancel.waking(self._wake.set)
         self._waking.__enter__()
-        for worker in range(count):
-            self._connections.append(None)
-            connection, process = self._start(worker)
-            self._connections[worker] = connection
-            self._processes.append(process)
+        try:
+            for worker in range(count):
+                self._connections.append(None)
+                connection, process = self._start(worker)
+                self._connections[worker] = connection
+                self._processes.append(process)
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def count(self) -> int:
         """How many workers the group was made with."""
         return len(self._processes)
 
-    def pid(self, worker: int) -> int | None:
-        """Return the process id of a worker."""
-        return self._processes[worker].pid
-
     def send(self, worker: int, message: object) -> None:
         """Send a message of the job to a worker."""
-        self._post(worker, _Payload(message))
+        self._post(worker, Message(message))
 
     def wait(self, timeout_s: float | None = None) -> list[WorkerEvent]:
         """Wait on all pipes at once; a dead worker's pipe is at its end and so wakes this at once."""
@@ -219,7 +115,7 @@ class ProcessGroup:
             if self._cancel.cancelled and not self._told_to_cancel:
                 self._told_to_cancel = True
                 for worker in range(self.count):
-                    self._post(worker, _Cancel(self._cancel.reason))
+                    self._post(worker, Cancel(self._cancel.reason))
             open_connections = {c: worker for worker, c in enumerate(self._connections) if c is not None}
             remaining_s = None if deadline is None else max(0.0, deadline - time.monotonic())
             ready = wait([*open_connections, self._wake.reader], remaining_s)
@@ -242,10 +138,10 @@ class ProcessGroup:
         for worker, connection in enumerate(self._connections):
             if connection is not None:
                 if self._cancel.cancelled:
-                    self._post(worker, _Cancel(self._cancel.reason))
+                    self._post(worker, Cancel(self._cancel.reason))
                 connection.close()
                 self._connections[worker] = None
-        deadline = time.monotonic() + _JOIN_S
+        deadline = time.monotonic() + WORKER_JOIN_S
         for process in self._processes:
             process.join(max(0.0, deadline - time.monotonic()))
             if process.is_alive():
@@ -265,8 +161,13 @@ class ProcessGroup:
             name=f"dataflux-worker-{worker}",
             daemon=True,
         )
-        process.start()
-        theirs.close()
+        try:
+            process.start()
+        except OSError as error:
+            ours.close()
+            raise not_started(f"Worker process {worker}", error) from error
+        finally:
+            theirs.close()
         return ours, process
 
     def _post(self, worker: int, frame: object) -> None:
@@ -279,28 +180,17 @@ class ProcessGroup:
         found: list[WorkerEvent] = []
         try:
             while connection.poll():
-                frame = connection.recv()
-                if isinstance(frame, _Payload):
-                    found.append(WorkerMessage(worker, frame.message))
-                elif isinstance(frame, _TokenWanted):
-                    self._answer(worker)
-                elif isinstance(frame, _TokenRefused):
-                    self._tokens.discard()
-                elif isinstance(frame, _Failed):
-                    self._errors[worker] = frame.error
-                else:
-                    forward_records(frame)
+                match connection.recv():
+                    case Message(content):
+                        found.append(WorkerMessage(worker, content))
+                    case Failed(error):
+                        self._errors[worker] = error
+                    case frame:
+                        serve(frame, self._tokens, functools.partial(self._post, worker))
         except (EOFError, OSError):
             connection.close()
             self._connections[worker] = None
             process = self._processes[worker]
-            process.join(_JOIN_S)
+            process.join(WORKER_JOIN_S)
             found.append(WorkerEnded(worker, process.exitcode, self._errors.pop(worker, None)))
         return found
-
-    def _answer(self, worker: int) -> None:
-        try:
-            answer = _TokenAnswer(self._tokens.fetch())
-        except DatafluxError as error:
-            answer = _TokenAnswer(None, error)
-        self._post(worker, answer)

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 
 _NAME_CHARS = 72
 _BYTE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+_UNWRITABLE = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""What XML 1.0 has no way to write (https://www.w3.org/TR/xml/#charsets)."""
+
+
+def writable(text: str) -> str:
+    """Return a text that HTML and XML can hold: what they cannot is replaced by the sign for that."""
+    return _UNWRITABLE.sub("\ufffd", text)
 
 
 def count(value: float) -> str:
@@ -46,11 +54,22 @@ def seconds(value: float) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
+def roughly(value: float) -> str:
+    """Return a duration that is an estimate: whole seconds, one at least."""
+    return f"{max(1, round(value))} s" if value < 119.5 else seconds(value)
+
+
+_LEAST_USD = 1e-6
+"""Less than any request costs."""
+
+
 def dollars(value: float) -> str:
-    """Return US dollars, small ones with the digits that they have."""
+    """Return US dollars in a dozen characters at most: two digits that are not 0, and less than a millionth as such."""
     if value == 0:
         return "$0"
-    digits = 2 if abs(value) >= 1 else min(8, 1 - math.floor(math.log10(abs(value))))
+    if 0 < value < _LEAST_USD:
+        return "< $0.000001"
+    digits = 2 if abs(value) >= 1 else min(7, 1 - math.floor(math.log10(abs(value))))
     return f"${value:,.{digits}f}"
 
 
@@ -62,18 +81,18 @@ def percent(part: float, whole: float) -> str:
     return f"{share:.0f} %" if share >= 10 or share == 0 else f"{share:.2g} %"
 
 
-def name(value: str | None, *, dropped: int = 0) -> str:
+def name(value: str | None, *, hidden: int = 0) -> str:
     """Return an object name on one line: what cannot be printed as an escape, a long one shortened in its middle.
 
-    `dropped` characters at its front are shown as dots.
+    `hidden` characters at its front are shown as dots.
     """
     if value is None:
         return "the end"
-    shown = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in value[dropped:])
+    shown = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in value[hidden:])
     if len(shown) > _NAME_CHARS:
         half = _NAME_CHARS // 2
         shown = f"{shown[:half]}…{shown[-half + 1 :]}"
-    return f"…{shown}" if dropped else shown or "the start"
+    return f"…{shown}" if hidden else shown or "the start"
 
 
 def common_front(names: Iterable[str]) -> int:
