@@ -6,6 +6,7 @@ pays only for what it needs. What is written out here is what that package does 
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib import import_module
@@ -22,6 +23,8 @@ from airflow.providers.common.compat.sdk import (
     BaseHook,
     BaseOperator,
     BaseOperatorLink,
+    BaseSensorOperator,
+    PokeReturnValue,
     Stats,
     XCom,
     conf,
@@ -29,7 +32,7 @@ from airflow.providers.common.compat.sdk import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from airflow.providers.common.compat.sdk import Context as Context
     from airflow.providers.common.compat.sdk import TaskInstanceKey as TaskInstanceKey
@@ -44,7 +47,10 @@ __all__ = [
     "BaseHook",
     "BaseOperator",
     "BaseOperatorLink",
+    "BaseSensorOperator",
+    "PokeReturnValue",
     "XCom",
+    "add_partitions",
     "count_metric",
     "google_credentials",
     "has_plugin_pages",
@@ -53,13 +59,62 @@ __all__ = [
     "note_lineage",
     "openlineage",
     "running_context",
+    "show_progress",
+    "task_states",
     "time_metric",
 ]
+
+
+_log = logging.getLogger(__name__)
 
 
 def has_plugin_pages() -> bool:
     """Return whether this Airflow's API server shows the pages of this package's plugin: 3.x, which has an SDK."""
     return find_spec("airflow.sdk") is not None
+
+
+def show_progress(context: Context, value: dict[str, Any], key: str) -> None:
+    """Keep a small dictionary that says how far a running task is, where Airflow's UI or this package's page shows it.
+
+    That is the store of task states where there is one (3.3), else an XCom. 2.11 shows it nowhere. What goes wrong is
+    a line at DEBUG: a task does not fail because it could not say how far it is.
+    """
+    if not has_plugin_pages():
+        return
+    store: Any = context.get("task_state_store")
+    try:
+        if store is None:
+            context["ti"].xcom_push(key=key, value=value)
+        else:
+            store.set(key, value, retention=timedelta(days=1))
+    except Exception:  # noqa: BLE001 - the supervisor or the API server may be out of reach for a moment
+        _log.debug("The progress of this task could not be shown", exc_info=True)
+
+
+def task_states(context: Context, run_id: str, task_ids: Collection[str]) -> dict[str, list[str | None]] | None:
+    """Return the states of tasks in a run of this DAG, those of all instances of a mapped one; None if nobody tells.
+
+    A task that the run does not have is left out. Costs one request to the API server in 3.x, a query in 2.11.
+    """
+    ti: Any = context["ti"]
+    states: dict[str, list[str | None]] = {}
+    if not task_ids:
+        return states
+    try:
+        if has_plugin_pages():
+            found = ti.get_task_states(dag_id=ti.dag_id, task_ids=sorted(task_ids), run_ids=[run_id])
+            for name, state in found.get(run_id, {}).items():
+                # An instance of a mapped task has its index behind its name.
+                states.setdefault(name if name in task_ids else name.rpartition("_")[0], []).append(state)
+        else:
+            find_runs: Any = type(context["dag_run"]).find  # type: ignore[attr-defined]  # a model there
+            for run in find_runs(dag_id=ti.dag_id, run_id=run_id):
+                for instance in run.get_task_instances():
+                    states.setdefault(instance.task_id, []).append(instance.state)
+    except Exception as error:  # noqa: BLE001 - each line has its own errors, and a refusal is no reason to fail
+        _log.warning("The states of the tasks of run %s of DAG %s could not be read: %s", run_id, ti.dag_id, error)
+        return None
+    return states
 
 
 def max_map_length() -> int:
@@ -84,6 +139,17 @@ def is_asset(outlet: object) -> bool:
     except ImportError:  # 2.11
         return isinstance(outlet, Asset)
     return isinstance(outlet, Asset | AssetRef)
+
+
+def add_partitions(event: Any, partitions: Sequence[str]) -> bool:
+    """Tell an outlet's event which partitions changed; return whether this Airflow knows partitions (3.3 and later).
+
+    Raises ValueError for what Airflow does not take as the key of a partition: white space, or over 250 characters.
+    """
+    if not hasattr(event, "add_partitions"):
+        return False
+    event.add_partitions(list(partitions))
+    return True
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""What an error of the core means to Airflow: try again, or fail at once.
+"""What an error of the core means to Airflow: skip, try again, or fail at once.
 
 Guarantee: the core's error stays the cause of the raised exception, with all its details. What is not an error of the
 core passes unchanged: Airflow's own exceptions, its time-out, and plain bugs.
@@ -6,11 +6,25 @@ core passes unchanged: Airflow's own exceptions, its time-out, and plain bugs.
 
 from __future__ import annotations
 
+import logging
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from airflow_dataflux.compat import AirflowException, AirflowFailException
-from airflow_dataflux.core.errors import CancelledError, DatafluxError
+from airflow_dataflux.addresses import ERROR_KEY
+from airflow_dataflux.compat import (
+    AirflowException,
+    AirflowFailException,
+    AirflowSkipException,
+    has_plugin_pages,
+    running_context,
+)
+from airflow_dataflux.core.errors import CancelledError, DatafluxError, SkippedError
+
+_log = logging.getLogger(__name__)
+
+_KEPT_CHARACTERS = 2000
+"""Of an error, for the page Dataflux: an XCom is a row of the database."""
 
 
 @contextmanager
@@ -18,6 +32,7 @@ def airflow_outcomes() -> Iterator[None]:
     """Turn errors of the core into Airflow's outcomes.
 
     Raises:
+        AirflowSkipException: the request asked for that where there is nothing to do.
         AirflowFailException: doing the same again cannot help; the task fails without a retry.
         AirflowException: it can; the task's `retries` decide. A cancelled task is of this kind: where its end was
             wanted (marked as failed, cleared) Airflow knows the state already, and where it was not (a worker that
@@ -25,6 +40,29 @@ def airflow_outcomes() -> Iterator[None]:
     """
     try:
         yield
+    except SkippedError as error:
+        raise AirflowSkipException(str(error)) from error
     except DatafluxError as error:
         again = error.retryable or isinstance(error, CancelledError)
-        raise (AirflowException if again else AirflowFailException)(f"{type(error).__name__}: {error}") from error
+        sentence = f"{type(error).__name__}: {error}"
+        _tell(sentence)
+        raise (AirflowException if again else AirflowFailException)(sentence) from error
+
+
+_LINE_CHARACTERS = 100
+"""What the log of a task shows of a line in a window of 1,400 pixels; the rest has to be scrolled to."""
+
+
+def _tell(sentence: str) -> None:
+    """Log why the task fails as one entry, which Airflow's own with its traceback follows, and keep it for the page."""
+    words = " ".join(sentence.split())
+    if has_plugin_pages():
+        words = textwrap.fill(words, _LINE_CHARACTERS, break_long_words=False, break_on_hyphens=False)
+    _log.error("%s", words)
+    context = running_context()
+    if context is None or not has_plugin_pages():
+        return
+    try:
+        context["ti"].xcom_push(key=ERROR_KEY, value={"error": sentence[:_KEPT_CHARACTERS]})
+    except Exception:  # noqa: BLE001 - whatever it is, the error itself is what the task must end with
+        _log.debug("The error could not be kept for the page Dataflux", exc_info=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_dataflux import __version__
+from airflow_dataflux._version import __version__
 
 _INTEGRATION = "Google Cloud Storage datasets (Dataflux)"
 
@@ -39,9 +39,14 @@ def get_provider_info() -> dict[str, Any]:
                     "airflow_dataflux.operators.name_ranges",
                     "airflow_dataflux.operators.join_manifests",
                     "airflow_dataflux.operators.sweep_composites",
+                    "airflow_dataflux.operators.compose_pack",
+                    "airflow_dataflux.operators.join_packs",
+                    "airflow_dataflux.operators.changed_partitions",
+                    "airflow_dataflux.operators.prune_staged",
                 ],
             }
         ],
+        "sensors": [{"integration-name": _INTEGRATION, "python-modules": ["airflow_dataflux.sensors.prefix"]}],
         "connection-types": [
             {
                 "connection-type": "gcpdataflux",
@@ -50,9 +55,9 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "extra-links": [
-            "airflow_dataflux.links.storage.BucketLink",
-            "airflow_dataflux.links.storage.ManifestLink",
-            "airflow_dataflux.links.storage.ReceiptLink",
-            "airflow_dataflux.links.storage.ReportLink",
+            "airflow_dataflux.links.BucketLink",
+            "airflow_dataflux.links.ManifestLink",
+            "airflow_dataflux.links.ReceiptLink",
+            "airflow_dataflux.links.ReportLink",
         ],
     }

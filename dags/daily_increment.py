@@ -1,11 +1,11 @@
-"""A daily partition of what changed: each run stages the objects that were written in its own data interval.
+"""Stage, day by day, the objects that were written on that day.
 
-Intervals are half-open and tile time, so every object falls into one run, and a backfill over many days may run several
-at once: each has a manifest and a directory of its own. A second run of a day fetches nothing that is there already.
-Days on which nothing changed are skipped.
+Each run filters by its own data interval. The intervals are half-open and have no gaps, so every object belongs to
+exactly one run. Each run has its own manifest and directory, so a backfill may run several days at once. A second run
+of a day fetches only what is missing. Days without a new object are skipped.
 
-Where the bucket itself is laid out by day, a prefix is cheaper, because only that day is listed:
-`prefix="day={{ ds }}/"` instead of the two filters.
+If the bucket is laid out by day, use a prefix instead of the two filters, `prefix="day={{ ds }}/"`. It is cheaper,
+because only that day is listed.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ with DAG(
             minLength=3,
             examples=["my-training-data"],
             title="Bucket",
-            description="Bare name of the bucket, without gs://",
+            description="Name of the bucket, without gs://",
         ),
         "prefix": Param(
             deployed("PREFIX", ""),
             type=["string", "null"],
             examples=["images/train/", "events/"],
             title="Prefix",
-            description="Only objects whose names begin so. Empty: the whole bucket.",
+            description="Only objects whose names begin with this text. Empty: the whole bucket.",
         ),
         "destination_root": Param(
             deployed("DESTINATION_ROOT", "/var/tmp/daily-increment"),  # noqa: S108 - a default to be changed
@@ -67,13 +67,13 @@ with DAG(
             pattern="^(/|[a-z0-9]+://)",
             examples=["gs://my-manifests/increments", "file:///mnt/shared/manifests"],
             title="Manifest root",
-            description="Where listings are kept: gs://bucket/path, or a directory that all workers share.",
+            description="Directory of the manifests: gs://bucket/path, or a directory that all workers share.",
         ),
         "strategy": Param(
             deployed("STRATEGY", "auto"),
             enum=["auto", "compose", "direct"],
             title="Strategy",
-            description="auto chooses by size, cost and measured latency; compose and direct force one way.",
+            description="auto chooses by size, cost and measured latency; compose and direct force one strategy.",
         ),
     },
 ) as dag:

@@ -1,11 +1,10 @@
-"""A bucket too large for one worker: its listing mapped over name ranges, and joined into one manifest.
+"""List a bucket that is too large for one worker: one task for each name range, joined into one manifest.
 
-One task divides the names, one task a range lists into a manifest of its own, and the last one proves that together
-they are the whole listing and writes one index over all their parts; no row is copied. The joined manifest is what one
-listing would have made, with the same fingerprint, and its parts are those of the ranges: keep or delete a run's
-directory as a whole.
+The first task divides the names. Each mapped task lists one range into its own manifest. The last task proves that the
+ranges are complete, and writes one index over all their parts without copying a row. The joined manifest has the same
+fingerprint as a listing by one task. Its parts are those of the ranges, so keep or delete a run's directory as a whole.
 
-One worker lists about ten million objects in a few minutes. Below that, this only adds tasks.
+One worker lists about ten million objects in a few minutes. For a smaller bucket this pattern only adds tasks.
 """
 
 from __future__ import annotations
@@ -34,14 +33,14 @@ with DAG(
             minLength=3,
             examples=["my-training-data"],
             title="Bucket",
-            description="Bare name of the bucket, without gs://",
+            description="Name of the bucket, without gs://",
         ),
         "prefix": Param(
             "",
             type=["string", "null"],
             examples=["images/train/", "2026/"],
             title="Prefix",
-            description="Only objects whose names begin so. Empty: the whole bucket.",
+            description="Only objects whose names begin with this text. Empty: the whole bucket.",
         ),
         "manifest_root": Param(
             "gs://my-manifests/list-by-ranges",
@@ -49,7 +48,7 @@ with DAG(
             pattern="^(/|[a-z0-9]+://)",
             examples=["gs://my-manifests/list-by-ranges", "file:///mnt/shared/manifests"],
             title="Manifest root",
-            description="Where listings are kept, one directory a run: a place that every worker can write and read.",
+            description="Directory for one manifest a run. All workers must be able to write and read it.",
         ),
         "ranges": Param(
             8,
@@ -58,14 +57,14 @@ with DAG(
             maximum=1024,
             examples=[8, 64],
             title="Name ranges",
-            description="How many tasks share the listing; about one for every ten million objects.",
+            description="Number of tasks that share the listing: about one for every ten million objects.",
         ),
         "seed_manifest": Param(
             None,
             type=["null", "string"],
             examples=["gs://my-manifests/list-by-ranges/scheduled__2026-01-01T00:00:00+00:00"],
             title="Earlier manifest",
-            description="URI of an earlier manifest of the bucket, which divides it best. Empty: take a sample.",
+            description="URI of an earlier manifest, whose names divide the listing best. Empty: take a sample.",
         ),
     },
 ) as dag:
@@ -83,4 +82,4 @@ with DAG(
         manifest_uri=RUN + "/ranges/{{ ti.map_index }}",
         map_index_template="from {{ task.name_range['start'][:80] or 'the first name' }}",
     ).expand(name_range=ranges.output)
-    JoinManifestsOperator(task_id="join", manifests=listings.output, manifest_uri=RUN)
+    JoinManifestsOperator(task_id="join", manifests=listings.output, manifest_uri=RUN, on_empty="fail")

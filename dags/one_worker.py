@@ -1,8 +1,8 @@
 """One worker, local disk: list, stage, use the files.
 
-The pattern to begin with. All tasks must run on one machine, because the files are on its disk: LocalExecutor, or a
-single worker. The place is always the same, so a run fetches only what changed since the one before, and one run at a
-time is let in.
+Start with this pattern. All tasks must run on one machine, because the files are on its disk: use LocalExecutor, or a
+single worker. Every run stages to the same directory and fetches only what changed since the last run. Only one run is
+active at a time.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def measure(receipt: dict) -> dict:
 
     counts, size_bytes = Counter(), Counter()
     for path in sorted(Path(receipt["destination"]).rglob("*")):
-        if path.is_file() and ".dataflux" not in path.parts:  # that is where the receipt is
+        if path.is_file() and ".dataflux" not in path.parts:  # the directory of the receipt
             counts[path.suffix] += 1
             size_bytes[path.suffix] += len(path.read_bytes())
     return {"files": dict(counts), "bytes": dict(size_bytes)}
@@ -48,14 +48,14 @@ with DAG(
             minLength=3,
             examples=["my-training-data"],
             title="Bucket",
-            description="Bare name of the bucket, without gs://",
+            description="Name of the bucket, without gs://",
         ),
         "prefix": Param(
             "",
             type=["string", "null"],
             examples=["images/train/", "2026/"],
             title="Prefix",
-            description="Only objects whose names begin so. Empty: the whole bucket.",
+            description="Only objects whose names begin with this text. Empty: the whole bucket.",
         ),
         "root": Param(
             "/var/tmp/one-worker",  # noqa: S108 - a default to be changed
@@ -72,7 +72,8 @@ with DAG(
         bucket="{{ params.bucket }}",
         prefix="{{ params.prefix or '' }}",
         manifest_uri=MANIFEST,
-        seed_manifest=MANIFEST,  # what the last run listed tells this one where to begin
+        seed_manifest=MANIFEST,  # the names of the last listing divide this one
+        on_empty="fail",  # a misspelt prefix must not empty the directory
     )
     staging = ComposeDownloadOperator(
         task_id="stage", manifest=listing.output, destination=FILES, delete_extraneous=True

@@ -1,12 +1,12 @@
-"""Staging pinned to a Celery queue, with the training beside it on the same worker.
+"""Stage and train on one Celery worker, which serves its own queue.
 
-Celery hands a task to any worker that listens to the task's queue. The files are on the disk of the worker that staged
-them, so both tasks name one queue, and exactly one worker listens to it:
+Celery gives a task to any worker that serves the task's queue. The staged files are on the disk of one worker, so both
+tasks use a queue that only this worker serves:
 
     airflow celery worker --queues gpu-1
 
-The listing may run anywhere; its manifest goes where every worker can read it. Executors without queues (LocalExecutor)
-ignore the name.
+The listing may run on any worker, because every worker can read its manifest. Executors without queues (LocalExecutor)
+ignore the name of the queue.
 """
 
 from __future__ import annotations
@@ -64,14 +64,7 @@ with DAG(
             minLength=3,
             examples=["my-training-data"],
             title="Bucket",
-            description="Bare name of the bucket, without gs://",
-        ),
-        "prefix": Param(
-            "",
-            type=["string", "null"],
-            examples=["images/train/", "2026/"],
-            title="Prefix",
-            description="Only objects whose names begin so. Empty: the whole bucket.",
+            description="Name of the bucket, without gs://",
         ),
         "manifest_uri": Param(
             "gs://my-manifests/pinned-to-a-queue",
@@ -79,7 +72,7 @@ with DAG(
             pattern="^(/|[a-z0-9]+://)",
             examples=["gs://my-manifests/pinned-to-a-queue", "file:///mnt/shared/manifest"],
             title="Manifest",
-            description="Where the listing is kept: a place that every worker can read, not the data's own prefix.",
+            description="Directory of the manifest, outside the data's prefix. All workers must be able to read it.",
         ),
         "destination": Param(
             "/var/tmp/pinned-to-a-queue",  # noqa: S108 - a default to be changed
@@ -89,18 +82,11 @@ with DAG(
             title="Destination",
             description="Absolute directory on the disk of the worker that serves the queue.",
         ),
-        "strategy": Param(
-            "auto",
-            enum=["auto", "compose", "direct"],
-            title="Strategy",
-            description="auto chooses by size, cost and measured latency; compose and direct force one way.",
-        ),
     },
 ) as dag:
     listing = FastListOperator(
         task_id="list",
         bucket="{{ params.bucket }}",
-        prefix="{{ params.prefix or '' }}",
         manifest_uri="{{ params.manifest_uri }}",
         seed_manifest="{{ params.manifest_uri }}",
         on_empty="fail",  # a training without data is a mistake
@@ -109,8 +95,7 @@ with DAG(
         task_id="stage",
         manifest=listing.output,
         destination="{{ params.destination }}",
-        strategy="{{ params.strategy }}",
-        delete_extraneous=True,  # what left the bucket leaves the training, too
+        delete_extraneous=True,  # objects deleted from the bucket are deleted here
         queue=QUEUE,
     )
     train(staging.output)

@@ -1,8 +1,8 @@
 """Stage and train in one task.
 
-Where each task may run somewhere else (KubernetesExecutor, many Celery workers), only the task that staged files can
-use them. So the training stages its data itself, with the hook, on whatever disk it finds itself beside. A try that
-lands on the same machine again reuses what is there; elsewhere it fetches.
+With the KubernetesExecutor or several Celery workers, two tasks may run on different machines. Staged files can then
+only be used by the task that staged them. So the training task stages its own data with the hook. A retry on the same
+machine reuses the files; a retry on another machine fetches them again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def stage_and_train(manifest: dict, params: dict | None = None) -> dict:
 
     files, seen = 0, Counter()
     for row in hook.open_manifest(manifest).rows():
-        if not row.name.endswith("/"):  # a placeholder is no file
+        if not row.name.endswith("/"):  # a placeholder is not a file
             files += 1
             seen.update(Path(receipt.destination, row.name).read_bytes())
     total = seen.total()
@@ -52,14 +52,14 @@ with DAG(
             minLength=3,
             examples=["my-training-data"],
             title="Bucket",
-            description="Bare name of the bucket, without gs://",
+            description="Name of the bucket, without gs://",
         ),
         "prefix": Param(
             "",
             type=["string", "null"],
             examples=["images/train/", "2026/"],
             title="Prefix",
-            description="Only objects whose names begin so. Empty: the whole bucket.",
+            description="Only objects whose names begin with this text. Empty: the whole bucket.",
         ),
         "manifest_uri": Param(
             "gs://my-manifests/stage-and-train",
@@ -67,7 +67,7 @@ with DAG(
             pattern="^(/|[a-z0-9]+://)",
             examples=["gs://my-manifests/stage-and-train", "file:///mnt/shared/manifest"],
             title="Manifest",
-            description="Where the listing is kept: a place that every worker can read, not the data's own prefix.",
+            description="Directory of the manifest, outside the data's prefix. All workers must be able to read it.",
         ),
         "scratch": Param(
             "/var/tmp/stage-and-train",  # noqa: S108 - a default to be changed
@@ -75,13 +75,13 @@ with DAG(
             pattern="^/",
             examples=["/var/tmp/stage-and-train", "/mnt/disks/ssd0/train"],  # noqa: S108
             title="Scratch directory",
-            description="Absolute directory for the files, on the disk of whichever machine runs the task.",
+            description="Absolute directory for the files, on the disk of the machine that runs the task.",
         ),
         "strategy": Param(
             "auto",
             enum=["auto", "compose", "direct"],
             title="Strategy",
-            description="auto chooses by size, cost and measured latency; compose and direct force one way.",
+            description="auto chooses by size, cost and measured latency; compose and direct force one strategy.",
         ),
     },
 ) as dag:

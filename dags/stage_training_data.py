@@ -1,10 +1,10 @@
-"""Stage a bucket's data on disk: list it, download it in byte-balanced shards, verify every file.
+"""List a bucket, stage it in shards of about equal bytes, and verify every file.
 
-Works on a schedule, by hand and in a backfill: each day has a directory and a manifest of its own, so that runs of
-different days may run at once, and a second run of the same day fetches only what changed since the first.
+The DAG works on a schedule, by hand and in a backfill. Each day has its own directory and manifest, so different days
+may run at the same time. A second run of a day fetches only what has changed since the first.
 
-Every shard writes into the same directory. With more than one worker it must be on a file system that they share;
-with one worker, or with LocalExecutor, any local disk will do.
+All shards write into the same directory. With several workers, the directory must be on a shared file system. With one
+worker, or with LocalExecutor, use any local disk.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from airflow.providers.common.compat.sdk import DAG, Param, task
 
 from airflow_dataflux import ComposeDownloadOperator, FastListOperator
 
-# A run by hand may have no logical date (Airflow 3); then the day on which it was asked for counts. Both are UTC.
+# In Airflow 3 a manual run may have no logical date. It then uses the day of its creation. Days are in UTC.
 DAY = "{{ (dag_run.logical_date or dag_run.run_after).strftime('%Y-%m-%d') }}"
 DESTINATION = "{{ params.destination_root }}/" + DAY
 MANIFEST = "{{ params.manifest_root }}/" + DAY
@@ -38,7 +38,7 @@ def verify(manifest: dict, destination: str, receipts: list[dict]) -> dict:
     wrong = []
     for row in DatafluxHook().open_manifest(manifest).rows():
         if row.name.endswith("/"):
-            continue  # a placeholder is a directory, if anything
+            continue  # a placeholder is not a file
         try:
             with open(os.path.join(destination, row.name), "rb") as file:
                 checksum, size = 0, 0
@@ -74,14 +74,14 @@ with DAG(
             minLength=3,
             examples=["my-training-data"],
             title="Bucket",
-            description="Bare name of the bucket, without gs://",
+            description="Name of the bucket, without gs://",
         ),
         "prefix": Param(
             deployed("PREFIX", ""),
             type=["string", "null"],
             examples=["images/train/", "2026/"],
             title="Prefix",
-            description="Only objects whose names begin so, such as images/train/. Empty: the whole bucket.",
+            description="Only objects whose names begin with this text, such as train/. Empty: the whole bucket.",
         ),
         "destination_root": Param(
             deployed("DESTINATION_ROOT", "/var/tmp/training-data"),  # noqa: S108 - a default to be changed
@@ -97,7 +97,7 @@ with DAG(
             pattern="^(/|[a-z0-9]+://)",
             examples=["gs://my-manifests/training-data", "file:///mnt/shared/manifests"],
             title="Manifest root",
-            description="Where listings are kept: gs://bucket/path, or a directory that all workers share.",
+            description="Directory of the manifests: gs://bucket/path, or a directory that all workers share.",
         ),
         "shards": Param(
             int(deployed("SHARDS", "4")),
@@ -106,19 +106,19 @@ with DAG(
             maximum=1024,
             examples=[4, 16, 64],
             title="Shards",
-            description="How many tasks share the download; each gets about the same number of bytes.",
+            description="Number of tasks that share the download; each gets about the same number of bytes.",
         ),
         "strategy": Param(
             "auto",
             enum=["auto", "compose", "direct"],
             title="Strategy",
-            description="auto chooses by size, cost and measured latency; compose and direct force one way.",
+            description="auto chooses by size, cost and measured latency; compose and direct force one strategy.",
         ),
         "delete_extraneous": Param(
             default=False,
             type="boolean",
             title="Delete extraneous files",
-            description="Remove files that an earlier run staged and the bucket no longer has.",
+            description="Remove files of earlier runs whose objects are no longer in the bucket.",
         ),
     },
 ) as dag:
@@ -127,14 +127,15 @@ with DAG(
         bucket="{{ params.bucket }}",
         prefix="{{ params.prefix or '' }}",
         manifest_uri=MANIFEST,
-        seed_manifest=MANIFEST,  # where this day was listed before, its names start the next listing
+        seed_manifest=MANIFEST,  # the names of this day's last listing divide this one
         shards="{{ params.shards }}",
+        on_empty="fail",  # a training without data is a mistake
     )
     staging = ComposeDownloadOperator.partial(
         task_id="stage",
         destination=DESTINATION,
         strategy="{{ params.strategy }}",
         delete_extraneous="{{ params.delete_extraneous }}",
-        map_index_template="{{ shard_label }}",
+        map_index_template="{{ task.shard_label }}",
     ).expand(manifest=listing.output)
     staging >> verify(manifest=listing.output["manifest"], destination=DESTINATION, receipts=staging.output)

@@ -1,57 +1,50 @@
-"""Airflow's door to the core: a connection in, manifests and receipts out.
+"""The hook: lists and stages with the credentials of an Airflow connection.
 
-The hook turns what DAG authors write into the core's requests, gives it the connection's tokens and its own cancel
-token, and logs its progress. It raises the core's errors as they are; operators turn them into Airflow's outcomes.
+It works through `Client`, which makes the core's requests from the parameters of DAG authors. It adds the connection's
+tokens, its own cancel token, and the log of the progress. It raises the core's errors; the operators turn them into
+Airflow's outcomes.
 
 Assumption: one call at a time, from the task's main thread (Airflow answers only that one).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
+from airflow_dataflux.client import Client
 from airflow_dataflux.compat import BaseHook, note_lineage, running_context
-from airflow_dataflux.core.config import (
-    DEFAULT_COMPOSITE_PREFIX,
-    DEFAULT_MAX_COMPOSITE_BYTES,
-    DEFAULT_STREAMS,
-    Filters,
-    ListRequest,
-    RunIdentity,
-    StageRequest,
-    check_bucket_name,
-    usable_cores,
-)
-from airflow_dataflux.core.errors import InvalidRequestError, ManifestNotFoundError
+from airflow_dataflux.core import parameters
+from airflow_dataflux.core.config import RunIdentity, SweepRequest
 from airflow_dataflux.core.model import object_uri
-from airflow_dataflux.hooks import parameters
-from airflow_dataflux.hooks.guard import Guard
-from airflow_dataflux.hooks.narrator import Narrator
+from airflow_dataflux.hooks.log_groups import LogGroups
+from airflow_dataflux.hooks.task_watch import TaskWatch
 
 if TYPE_CHECKING:
-    from airflow_dataflux.core.config import StoreConfig
     from airflow_dataflux.core.gcs.store import Store
     from airflow_dataflux.core.manifest import Manifest
     from airflow_dataflux.core.namerange import NameRange
-    from airflow_dataflux.core.report.notice import OnReport
+    from airflow_dataflux.core.packing import PackResult
+    from airflow_dataflux.core.runtime.progress import Observer, RunEvent
     from airflow_dataflux.core.runtime.tokens import TokenSource
     from airflow_dataflux.core.staging import Receipt, SweepResult
+    from airflow_dataflux.core.staging.pruning import PruneResult
 
 _READ_CONNECTIONS = 8
-"""Connections for reading a manifest's parts and for sweeping, one request a connection."""
+"""Connections of the store that `get_conn` opens."""
 
 
 class DatafluxHook(BaseHook):
     """List buckets and stage their data, with the credentials of a Google Cloud connection.
 
-    Constructing it reads no connection. With ``STORAGE_EMULATOR_HOST`` set, everything goes to that address
-    without credentials, whatever the connection says.
+    Making a hook does not read the connection. If ``STORAGE_EMULATOR_HOST`` is set, all requests go to that address
+    without credentials, and the connection is ignored.
 
     :param gcp_conn_id: the Google Cloud connection.
-    :param impersonation_chain: service account to impersonate, or a chain of them whose last one is used.
+    :param impersonation_chain: service account to impersonate, or a chain of them; the last one is used.
+    :param lineage: report inputs and outputs to Airflow's hook lineage. The operators do not need it, because they have
+        their own facets.
     """
 
     conn_name_attr = "gcp_conn_id"
@@ -63,12 +56,15 @@ class DatafluxHook(BaseHook):
         self,
         gcp_conn_id: str = default_conn_name,
         impersonation_chain: str | Sequence[str] | None = None,
+        *,
+        lineage: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self._lineage = lineage
         self.gcp_conn_id = gcp_conn_id
         self.impersonation_chain = impersonation_chain
-        self._guard = Guard()
+        self._watch = TaskWatch()
         self._tokens: TokenSource | None = None
 
     @classmethod
@@ -97,7 +93,9 @@ class DatafluxHook(BaseHook):
 
     def get_conn(self) -> Store:
         """Open the store. The caller closes it."""
-        return self._open_store(None)
+        from airflow_dataflux.core.gcs.http_store import open_store
+
+        return open_store(Client().store_factory, self.tokens, connections=_READ_CONNECTIONS)
 
     @property
     def tokens(self) -> TokenSource:
@@ -105,111 +103,45 @@ class DatafluxHook(BaseHook):
         if self._tokens is None:
             from airflow_dataflux.hooks.credentials import connection_tokens
 
-            gcp_conn_id = parameters.required_text(self.gcp_conn_id, "gcp_conn_id")
+            gcp_conn_id = parameters.optional_text(self.gcp_conn_id, "gcp_conn_id") or self.default_conn_name
             self._tokens = connection_tokens(gcp_conn_id, parameters.impersonation_chain(self.impersonation_chain))
         return self._tokens
 
     def cancel(self, reason: str) -> None:
-        """End the call under way, and refuse those that follow. Safe in a signal handler; it raises nothing there."""
-        self._guard.kill(reason)
+        """End the running call, and refuse later calls. Safe in a signal handler; raises nothing."""
+        self._watch.kill(reason)
 
     def fast_list(
         self,
         bucket: str,
         prefix: str | Sequence[str] = "",
         *,
-        match_glob: str | None = None,
-        storage_classes: str | Sequence[str] | None = None,
-        updated_after: datetime | str | None = None,
-        updated_before: datetime | str | None = None,
-        min_bytes: int | str | None = None,
-        max_bytes: int | str | None = None,
-        include_placeholders: bool | str = False,
-        manifest_uri: str | None = None,
-        seed_manifest: Manifest | Mapping[str, Any] | str | None = None,
-        name_range: NameRange | Mapping[str, str | None] | str | None = None,
-        workers: int | str | None = None,
-        streams: int | str | None = None,
-        report: bool | str = True,
-        on_report: OnReport | None = None,
+        identity: RunIdentity | None = None,
+        observer: Observer | None = None,
         user_project: str | None = None,
+        **options: Any,
     ) -> Manifest:
         """List a bucket: every object once, sorted by name, pinned by generation.
 
-        The parameters are those of :class:`~airflow_dataflux.operators.fast_list.FastListOperator`; `on_report` is
-        told of the report, once it is written.
-
-        Raises an error of `airflow_dataflux.core.errors`; nothing was published then.
+        The options are those of :meth:`airflow_dataflux.client.Client.list`. The manifest has `identity`; the default
+        is the identity of the running task. With `on_unchanged="skip"` or `on_empty="skip"`, SkippedError may be
+        raised. After any error, nothing is published.
         """
-        from airflow_dataflux.core.listing import list_objects
-
-        seed = self.find_manifest(seed_manifest, user_project=user_project)
-        request = ListRequest(
-            bucket=check_bucket_name(bucket),
-            prefixes=parameters.prefixes(prefix),
-            filters=Filters(
-                match_glob=parameters.optional_text(match_glob, "match_glob"),
-                storage_classes=parameters.storage_classes(storage_classes),
-                updated_after=parameters.optional_time(updated_after, "updated_after"),
-                updated_before=parameters.optional_time(updated_before, "updated_before"),
-                min_bytes=parameters.optional_count(min_bytes, "min_bytes"),
-                max_bytes=parameters.optional_count(max_bytes, "max_bytes"),
-                include_placeholders=parameters.flag(include_placeholders, "include_placeholders"),
-            ),
-            manifest_uri=parameters.optional_text(manifest_uri, "manifest_uri"),
-            seed_manifest_uri=seed.uri if seed else None,
-            workers=_or(parameters.positive_count(workers, "workers"), usable_cores()),
-            streams=_or(parameters.positive_count(streams, "streams"), DEFAULT_STREAMS),
-            name_range=parameters.name_range(name_range),
-            report=parameters.flag(report, "report"),
-        )
-        note_lineage(self, inputs=[object_uri(bucket, each) for each in request.prefixes])
-        narrator = Narrator(self.log.info)
-        with self._guard.working() as cancel, narrator.telling("listing"):
-            manifest = list_objects(
-                request,
-                store_config=self._store_config(user_project),
-                tokens=self.tokens,
-                cancel=cancel,
-                on_progress=narrator.tell,
-                on_report=on_report,
-            )
-        if manifest.uri is not None:
-            note_lineage(self, outputs=[_as_uri(manifest.uri)])
+        options["seed_manifest"] = self.find_manifest(options.get("seed_manifest"), user_project=user_project)
+        self._note(inputs=lambda: [object_uri(bucket, each) for each in parameters.prefixes(prefix)])
+        identity = identity or running_identity()
+        with self._running(observer) as watched:
+            manifest = self._client(user_project).list(bucket, prefix, identity=identity, **watched, **options)
+        self._note(outputs=lambda: [] if manifest.uri is None else [_as_uri(manifest.uri)])
         return manifest
 
     def name_ranges(
-        self,
-        bucket: str,
-        prefix: str | Sequence[str] = "",
-        *,
-        ranges: int | str = 8,
-        seed_manifest: Manifest | Mapping[str, Any] | str | None = None,
-        user_project: str | None = None,
+        self, bucket: str, prefix: str | Sequence[str] = "", *, user_project: str | None = None, **options: Any
     ) -> list[NameRange]:
-        """Divide a bucket's names into ranges of about equally many objects, for one listing each.
-
-        `seed_manifest` divides best; without one, or as long as there is none yet, a sample of the bucket does. There
-        are fewer than `ranges` where the names cannot be divided further. Join the listings with `join`.
-        """
-        from airflow_dataflux.core.gcs.client import open_store
-        from airflow_dataflux.core.listing.dividing import SAMPLE_STREAMS, ranges_of, sampled_ranges
-
-        count = parameters.positive_count(ranges, "ranges")
-        if count is None:
-            raise InvalidRequestError("ranges is empty: give a whole number of 1 or more.")
-        check_bucket_name(bucket)
-        prefixes = parameters.prefixes(prefix)
-        seed = self.find_manifest(seed_manifest, user_project=user_project)
-        if seed is not None:
-            return ranges_of(seed, count)
-        self.tokens.fetch()  # in the task's own thread: the sample's requests are sent by others
-        with self._guard.working() as cancel:
-            store = open_store(self._store_config(user_project), self.tokens, connections=SAMPLE_STREAMS, cancel=cancel)
-            try:
-                return sampled_ranges(bucket, prefixes, count, store=store)
-            finally:
-                store.close()
+        """Divide a bucket's names into ranges, for one listing each. Options: `Client.name_ranges`."""
+        options["seed_manifest"] = self.find_manifest(options.get("seed_manifest"), user_project=user_project)
+        with self._watch.working() as cancel:
+            return self._client(user_project).name_ranges(bucket, prefix, cancel=cancel, **options)
 
     def join(
         self,
@@ -217,178 +149,149 @@ class DatafluxHook(BaseHook):
         manifest_uri: str,
         *,
         user_project: str | None = None,
+        **options: Any,
     ) -> Manifest:
-        """Join the listings of all name ranges of a bucket into one manifest, which is proven to be complete.
+        """Join the listings of all name ranges into one manifest, proven complete. Options: `Client.join`."""
+        with self._watch.working() as cancel:
+            return self._client(user_project).join(manifests, manifest_uri, cancel=cancel, **options)
 
-        Raises ManifestError if a range is missing or was listed twice; nothing is written then. The parts stay where
-        the listings of the ranges put them: keep them as long as the joined manifest.
-        """
-        from airflow_dataflux.core.manifest import join_ranges
-
-        uri = parameters.required_text(manifest_uri, "manifest_uri")
-        with self._guard.working() as cancel, self._store(user_project) as store:
-            opened: list[Manifest] = []
-            for manifest in manifests:
-                cancel.raise_if_cancelled()
-                opened.append(self._opened(manifest, store))
-            joined = join_ranges(opened, manifest_uri=uri, store=store)
-        return self.open_manifest(joined.uri or uri, user_project=user_project)
+    def select(
+        self,
+        manifest: Manifest | Mapping[str, Any] | str,
+        *,
+        user_project: str | None = None,
+        **options: Any,
+    ) -> Manifest | dict[str, Manifest]:
+        """Choose objects of a manifest, and divide them into splits. Options: `Client.select`."""
+        with self._watch.working() as cancel:
+            return self._client(user_project).select(manifest, cancel=cancel, **options)
 
     def stage(
         self,
         manifest: Manifest | Mapping[str, Any] | str,
         destination: str,
         *,
-        strategy: str = "auto",
-        max_composite_bytes: int | str = DEFAULT_MAX_COMPOSITE_BYTES,
-        composite_prefix: str = DEFAULT_COMPOSITE_PREFIX,
-        strip_prefix: str | None = "",
-        delete_extraneous: bool | str = False,
-        on_changed_object: str = "fail",
-        max_in_flight: int | str | None = None,
-        workers: int | str | None = None,
-        dry_run: bool | str = False,
-        report: bool | str = True,
-        on_report: OnReport | None = None,
-        user_project: str | None = None,
         identity: RunIdentity | None = None,
+        observer: Observer | None = None,
+        user_project: str | None = None,
+        **options: Any,
     ) -> Receipt:
-        """Put a manifest's objects on local disk, verified, fetching only what is not there yet.
+        """Stage a manifest's objects on local disk. Each file is verified; only missing files are fetched.
 
-        The parameters are those of
-        :class:`~airflow_dataflux.operators.compose_download.ComposeDownloadOperator`; `identity` names the
-        temporary objects, and is that of the running task where there is one; `on_report` is told of the report.
-
-        Raises an error of `airflow_dataflux.core.errors`; files published before stay as they are.
+        The options are those of :meth:`airflow_dataflux.client.Client.stage`. `identity` is part of the names of
+        temporary objects; the default is the identity of the running task.
         """
-        from airflow_dataflux.core.staging import stage
-
-        request = StageRequest(
-            destination=parameters.required_text(destination, "destination"),
-            strategy=strategy,  # type: ignore[arg-type]  # the request itself checks the choice
-            max_composite_bytes=parameters.required_count(max_composite_bytes, "max_composite_bytes"),
-            composite_prefix=parameters.required_text(composite_prefix, "composite_prefix"),
-            strip_prefix=parameters.optional_text(strip_prefix, "strip_prefix") or "",
-            delete_extraneous=parameters.flag(delete_extraneous, "delete_extraneous"),
-            on_changed_object=on_changed_object,  # type: ignore[arg-type]  # the same
-            max_in_flight=parameters.positive_count(max_in_flight, "max_in_flight"),
-            workers=_or(parameters.positive_count(workers, "workers"), usable_cores()),
-            dry_run=parameters.flag(dry_run, "dry_run"),
-            report=parameters.flag(report, "report"),
-            identity=identity or running_identity(),
-        )
-        narrator = Narrator(self.log.info)
-        with self._guard.working() as cancel, narrator.telling("preflight"), self._store(user_project) as store:
-            source = self._opened(manifest, store)
-            note_lineage(self, inputs=[object_uri(source.bucket, each) for each in source.prefixes])
-            receipt = stage(
-                source,
-                request,
-                store_config=self._store_config(user_project),
-                tokens=self.tokens,
-                cancel=cancel,
-                on_progress=narrator.tell,
-                on_report=on_report,
-            )
-        if not receipt.dry_run:
-            note_lineage(self, outputs=[_as_uri(receipt.destination)])
+        client = self._client(user_project)
+        with self._running(observer) as watched:
+            source = client.open_manifest(manifest)
+            self._note(inputs=lambda: [object_uri(source.bucket, each) for each in source.prefixes])
+            receipt = client.stage(source, destination, identity=identity or running_identity(), **watched, **options)
+        self._note(outputs=lambda: [] if receipt.dry_run else [_as_uri(receipt.destination)])
         return receipt
 
-    def sweep(
+    def pack(
         self,
-        bucket: str,
+        manifest: Manifest | Mapping[str, Any] | str,
+        output: str,
         *,
-        composite_prefix: str = DEFAULT_COMPOSITE_PREFIX,
-        older_than: timedelta | int | str = timedelta(days=1),
-        dry_run: bool | str = False,
+        identity: RunIdentity | None = None,
+        observer: Observer | None = None,
         user_project: str | None = None,
-    ) -> SweepResult:
-        """Delete composites that outlived their run: only objects that carry our name pattern and our metadata."""
-        from airflow_dataflux.core.staging import sweep_composites
+        **options: Any,
+    ) -> PackResult:
+        """Write a manifest's objects into tar shards; only missing shards are written.
 
-        with self._guard.working() as cancel, self._store(user_project) as store:
+        The options are those of :meth:`airflow_dataflux.client.Client.pack`. `identity` is part of the names of
+        temporary objects; the default is the identity of the running task.
+        """
+        client = self._client(user_project)
+        with self._running(observer) as watched:
+            source = client.open_manifest(manifest)
+            self._note(inputs=lambda: [object_uri(source.bucket, each) for each in source.prefixes])
+            result = client.pack(source, output, identity=identity or running_identity(), **watched, **options)
+        self._note(outputs=lambda: [] if result.dry_run else [result.output])
+        return result
+
+    def join_packs(
+        self, packs: Iterable[PackResult | Mapping[str, Any]], *, user_project: str | None = None
+    ) -> PackResult:
+        """Write the index of a pack whose shards were written by several tasks; see `Client.join_packs`."""
+        with self._watch.working() as cancel:
             cancel.raise_if_cancelled()
-            return sweep_composites(
-                check_bucket_name(bucket),
-                composite_prefix=parameters.required_text(composite_prefix, "composite_prefix"),
-                older_than=parameters.duration(older_than, "older_than"),
-                dry_run=parameters.flag(dry_run, "dry_run"),
-                store=store,
-            )
+            return self._client(user_project).join_packs(packs)
 
-    def lifecycle_rule(
-        self, *, composite_prefix: str = DEFAULT_COMPOSITE_PREFIX, older_than: timedelta | int | str = timedelta(days=1)
-    ) -> dict[str, Any]:
-        """Return the entry of a bucket's lifecycle configuration that sweeps by itself. Sends no request."""
+    def sweep(self, bucket: str, *, user_project: str | None = None, **options: Any) -> SweepResult:
+        """Delete composites that outlived their run. Options: `Client.sweep`."""
+        with self._watch.working() as cancel:
+            cancel.raise_if_cancelled()
+            return self._client(user_project).sweep(bucket, **options)
+
+    def prune(self, root: str, pattern: str = "*", **options: Any) -> PruneResult:
+        """Remove old staged trees, the oldest first; see `Client.prune` for the options."""
+        with self._watch.working() as cancel:
+            cancel.raise_if_cancelled()
+            return Client().prune(root, pattern, **options)
+
+    def lease(self, destination: str) -> AbstractContextManager[None]:
+        """Keep a staged tree from being pruned in a `with` block. The lease ends at the latest with the process."""
+        return Client().lease(parameters.required_text(destination, "destination"))
+
+    def lifecycle_rule(self, **options: Any) -> dict[str, Any]:
+        """Return the lifecycle rule with which a bucket deletes leftovers itself. Sends no request.
+
+        Options: `composite_prefix` and `older_than`, as for `sweep`.
+        """
         from airflow_dataflux.core.staging import lifecycle_rule
 
-        return lifecycle_rule(
-            parameters.required_text(composite_prefix, "composite_prefix"),
-            parameters.duration(older_than, "older_than"),
-        )
+        request = parameters.request_from(SweepRequest, {**options, "bucket": "any"})
+        return lifecycle_rule(request.composite_prefix, request.older_than)
 
     def open_manifest(
         self, manifest: Manifest | Mapping[str, Any] | str, *, user_project: str | None = None
     ) -> Manifest:
         """Open a manifest by its reference or URI. Raises ManifestNotFoundError, ManifestChangedError."""
-        return self._opened(manifest, self._open_store(user_project))
+        return self._client(user_project).open_manifest(manifest)
 
     def find_manifest(
         self, manifest: Manifest | Mapping[str, Any] | str | None, *, user_project: str | None = None
     ) -> Manifest | None:
-        """Open an earlier manifest that need not exist: None if nothing was given or there is none yet."""
-        if manifest is None or (isinstance(manifest, str) and not parameters.optional_text(manifest, "seed_manifest")):
-            return None  # before Arrow is imported, which a listing does while its first page is on its way
-        from airflow_dataflux.core.manifest import Manifest
+        """Open an earlier manifest; None if the argument is empty or the manifest does not exist yet."""
+        if manifest is None or parameters.is_absent(manifest):
+            return None
+        return self._client(user_project).find_manifest(manifest)
 
-        if isinstance(manifest, Manifest):
-            return manifest
-        with Narrator(self.log.info).telling("preflight"):
-            try:
-                found = self.open_manifest(manifest, user_project=user_project)
-            except ManifestNotFoundError as error:
-                self.log.info("There is no earlier manifest yet to compare with or to start from: %s", error)
-                return None
-            self.log.info("An earlier manifest, %s, has %d objects", found.uri or "in XCom", len(found))
-            return found
-
-    def _opened(self, manifest: Manifest | Mapping[str, Any] | str, store: Store) -> Manifest:
-        from airflow_dataflux.core.manifest import Manifest
-
-        if isinstance(manifest, Manifest):
-            return manifest
-        reference = parameters.reference(manifest, "manifest")
-        if reference is None:
-            raise InvalidRequestError(
-                "manifest is empty: give the return value of FastListOperator or a URI; a task that was skipped "
-                "or has not run returns nothing."
-            )
-        return Manifest.from_reference(reference, store=store)
-
-    def _store_config(self, user_project: str | None) -> StoreConfig:
-        from airflow_dataflux.core.gcs.auth import default_store_config
-
-        return default_store_config(parameters.optional_text(user_project, "user_project"))
-
-    def _open_store(self, user_project: str | None) -> Store:
-        from airflow_dataflux.core.gcs.client import open_store
-
-        return open_store(self._store_config(user_project), self.tokens, connections=_READ_CONNECTIONS)
+    def _client(self, user_project: str | None) -> Client:
+        return Client(tokens=self.tokens, user_project=user_project)
 
     @contextmanager
-    def _store(self, user_project: str | None) -> Iterator[Store]:
-        store = self._open_store(user_project)
-        try:
-            yield store
-        finally:
-            store.close()
+    def _running(self, observer: Observer | None) -> Iterator[dict[str, Any]]:
+        """Yield what a run is given: an observer that logs in groups, beside the caller's, and a cancel token."""
+        log_groups = LogGroups(self.log.info)
+
+        def observe(event: RunEvent) -> None:
+            log_groups.observe(event)
+            if observer is not None:
+                observer(event)
+
+        with self._watch.working() as cancel, log_groups.closed_at_the_end():
+            yield {"observer": observe, "cancel": cancel}
+
+    def _note(
+        self,
+        *,
+        inputs: Callable[[], Iterable[str]] = tuple,
+        outputs: Callable[[], Iterable[str]] = tuple,
+    ) -> None:
+        """Tell Airflow's hook lineage which URIs were read and written, where anybody reads it."""
+        if self._lineage:
+            note_lineage(self, inputs=inputs(), outputs=outputs())
 
 
-def running_identity() -> RunIdentity:
-    """Return who runs: Airflow's identifiers inside a task, free text outside one."""
+def running_identity() -> RunIdentity | None:
+    """Return Airflow's identifiers of the running task; None outside one."""
     context = running_context()
     if context is None:
-        return RunIdentity()
+        return None
     ti = context["ti"]
     return RunIdentity(
         dag=ti.dag_id,
@@ -401,7 +304,3 @@ def running_identity() -> RunIdentity:
 
 def _as_uri(place: str) -> str:
     return f"file://{place}" if place.startswith("/") else place
-
-
-def _or(value: int | None, default: int) -> int:
-    return default if value is None else value

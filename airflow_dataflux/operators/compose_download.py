@@ -5,74 +5,39 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_dataflux.core.config import DEFAULT_COMPOSITE_PREFIX, DEFAULT_MAX_COMPOSITE_BYTES
+from airflow_dataflux.addresses import bucket_address
+from airflow_dataflux.core import parameters
+from airflow_dataflux.core.config import DEFAULT_COMPOSITE_PREFIX, DEFAULT_MAX_COMPOSITE_BYTES, StageRequest
 from airflow_dataflux.failures import airflow_outcomes
-from airflow_dataflux.links.storage import (
-    BucketLink,
-    ManifestLink,
-    ReceiptLink,
-    ReportLink,
-    bucket_address,
-)
-from airflow_dataflux.operators.dataflux import DatafluxOperator, log_group
-from airflow_dataflux.operators.events import announce
-from airflow_dataflux.operators.lineage import Lineage
+from airflow_dataflux.links import BucketLink, ManifestLink, ReceiptLink, ReportLink
+from airflow_dataflux.operators.asset_events import announce
+from airflow_dataflux.operators.base import DatafluxOperator, ui_observer
 from airflow_dataflux.operators.metrics import record_staging
-from airflow_dataflux.operators.reports import report_pusher
+from airflow_dataflux.operators.openlineage import Lineage
+from airflow_dataflux.operators.shard_labels import LabelledByShard, shard_label
 
 if TYPE_CHECKING:
     from airflow_dataflux.compat import Context
-    from airflow_dataflux.core.config import OnChangedObject, Strategy
+    from airflow_dataflux.core.config import OnChangedObject, OnUnreadableObject, OnUnsafeName, Strategy
     from airflow_dataflux.core.manifest import Manifest
     from airflow_dataflux.core.staging import Receipt
 
 
-class ComposeDownloadOperator(DatafluxOperator):
-    """Put the objects of a manifest on the worker's disk, each verified by size and crc32c and published whole.
+class ComposeDownloadOperator(LabelledByShard, DatafluxOperator):
+    """Stage the objects of a manifest on the worker's disk: each file is verified by size and crc32c and appears whole.
 
-    Fetches only what is not there yet. Many small objects are composed into temporary ones by Cloud Storage and read
-    with one request; the temporary objects are deleted in every way out.
+    The task fetches only missing objects. Cloud Storage composes many small objects into temporary objects, which are
+    read with one request each. The temporary objects are deleted, also after an error or SIGTERM.
 
-    Returns a receipt summary, a small dictionary; the receipt itself lies beside the files. The files are on the disk
-    of the worker that ran this task (`hostname` in the summary), and nowhere else unless that disk is shared.
-    Mapped over shards, ``map_index_template="{{ shard_label }}"`` names the instances.
+    The task returns a receipt summary, a small dictionary. The receipt itself is beside the files. The files are on the
+    disk of the worker that ran this task (`hostname` in the summary). Other workers can read them only if this disk is
+    shared. In a mapped task, ``map_index_template="{{ task.shard_label }}"`` labels the instances.
 
     :param manifest: manifest reference or shard reference (the return value of :class:`FastListOperator`), or the
         URI of a manifest. (templated)
-    :param destination: absolute local directory. (templated)
-    :param strategy: "auto" chooses for each group of objects, "compose" and "direct" force one way where it is
-        possible. (templated)
-    :param max_composite_bytes: no temporary object is larger. (templated)
-    :param composite_prefix: where temporary objects are named in the bucket of the data; ends in ``/``. (templated)
-    :param strip_prefix: removed from the front of each object's name to make its path. (templated)
-    :param delete_extraneous: remove files that an earlier staging put there and this manifest lacks. (templated)
-    :param on_changed_object: an object that was overwritten or deleted since the listing: "fail" names it, "skip"
-        leaves it out and counts it. (templated)
-    :param max_in_flight: requests in flight, over all workers; None chooses. (templated)
-    :param workers: worker processes; None uses the usable cores. (templated)
-    :param dry_run: plan and estimate, move nothing. (templated)
-    :param report: write a page about this run beside the receipt and link it. (templated)
     """
 
-    template_fields: Sequence[str] = (
-        "manifest",
-        "destination",
-        "strategy",
-        "max_composite_bytes",
-        "composite_prefix",
-        "strip_prefix",
-        "delete_extraneous",
-        "on_changed_object",
-        "max_in_flight",
-        "workers",
-        "is_dry_run",
-        "report",
-        *DatafluxOperator.template_fields,
-    )
-    template_fields_renderers = {  # noqa: RUF012 - Airflow's own declaration
-        "manifest": "json",
-        **DatafluxOperator.template_fields_renderers,
-    }
+    requests = (StageRequest,)
     operator_extra_links = (BucketLink(), ManifestLink(), ReceiptLink(), ReportLink())
 
     def __init__(
@@ -86,56 +51,36 @@ class ComposeDownloadOperator(DatafluxOperator):
         strip_prefix: str = "",
         delete_extraneous: bool | str = False,
         on_changed_object: OnChangedObject = "fail",
+        on_unreadable_object: OnUnreadableObject = "fail",
+        on_unsafe_name: OnUnsafeName = "fail",
+        decompress: bool | str = False,
+        reuse_from: str | Sequence[str] | None = None,
+        receipt_directory: str | None = None,
         max_in_flight: int | str | None = None,
         workers: int | str | None = None,
+        max_usd: float | str | None = None,
         dry_run: bool | str = False,
         report: bool | str = True,
-        user_project: str | None = None,
-        gcp_conn_id: str = "google_cloud_default",
-        impersonation_chain: str | Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(
-            user_project=user_project, gcp_conn_id=gcp_conn_id, impersonation_chain=impersonation_chain, **kwargs
-        )
-        self.manifest = manifest
-        self.destination = destination
-        self.strategy = strategy
-        self.max_composite_bytes = max_composite_bytes
-        self.composite_prefix = composite_prefix
-        self.strip_prefix = strip_prefix
-        self.delete_extraneous = delete_extraneous
-        self.on_changed_object = on_changed_object
-        self.max_in_flight = max_in_flight
-        self.workers = workers
-        self.is_dry_run = dry_run  # `dry_run` is a method of every operator
-        self.report = report
+        super().__init__(**kwargs)
+        self.keep(locals())
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Stage, and return the receipt's summary."""
         with airflow_outcomes():
+            destination = parameters.required_text(self.destination, "destination")
             hook = self.open_hook()
             manifest = hook.open_manifest(self.manifest, user_project=self.user_project)
             self.lineage = Lineage.of(manifest)
-            self._push_links(context, manifest)
+            self._push_links(
+                context, manifest, destination, parameters.optional_text(self.receipt_directory, "receipt_directory")
+            )
             label = shard_label(manifest)
             context["shard_label"] = label  # type: ignore[typeddict-unknown-key]  # for map_index_template
-            self.log.info("Staging %s of gs://%s to %s", label, manifest.bucket, self.destination)
+            self.log.info("Staging %s of gs://%s to %s", label, manifest.bucket, destination)
             receipt = hook.stage(
-                manifest,
-                self.destination,
-                strategy=self.strategy,
-                max_composite_bytes=self.max_composite_bytes,
-                composite_prefix=self.composite_prefix,
-                strip_prefix=self.strip_prefix,
-                delete_extraneous=self.delete_extraneous,
-                on_changed_object=self.on_changed_object,
-                max_in_flight=self.max_in_flight,
-                workers=self.workers,
-                dry_run=self.is_dry_run,
-                report=self.report,
-                on_report=report_pusher(context),
-                user_project=self.user_project,
+                manifest, **self.values(StageRequest), observer=ui_observer(context), user_project=self.user_project
             )
             summary: dict[str, Any] = receipt.summary()
         if not receipt.dry_run:
@@ -144,54 +89,38 @@ class ComposeDownloadOperator(DatafluxOperator):
         announce(
             self,
             context,
-            uri=f"file://{self.destination}",
+            uri=f"file://{destination}",
             extra={"manifest_uri": manifest.uri, **{key: summary[key] for key in keys}},
             changed=_changed(receipt, context),
         )
         record_staging(context, receipt)
-        with log_group(self.log.info, "summary"):
-            done = ("downloaded", "reused", "skipped", "deleted", "composites")
-            told = ", ".join(f"{summary[name]:,} {name}" for name in done)
-            self.log.info("%s in %s: %s in %.1f s", label, summary["destination"], told, summary["seconds"])
         return summary
 
-    def _push_links(self, context: Context, manifest: Manifest) -> None:
+    def _push_links(
+        self, context: Context, manifest: Manifest, destination: str, receipt_directory: str | None
+    ) -> None:
         BucketLink().push(context, bucket_address(manifest.bucket, manifest.prefixes[0]))
         if manifest.uri is not None:
             ManifestLink().push_file(context, manifest.uri, "manifest.json")
-        ReceiptLink().push_file(context, self.destination, receipt_path(manifest))
+        ReceiptLink().push_file(context, *receipt_path(manifest, destination, receipt_directory))
 
 
 def _changed(receipt: Receipt, context: Context) -> bool:
-    """Return whether the files at the destination are others than before this run.
+    """Return whether this run changed the files at the destination.
 
     A second try counts as a change: the first may have placed the files that this one found right on disk, and nobody
     was told.
     """
-    return not receipt.dry_run and (bool(receipt.downloaded or receipt.deleted) or context["ti"].try_number > 1)
+    return not receipt.dry_run and (
+        bool(receipt.downloaded or receipt.linked or receipt.deleted) or context["ti"].try_number > 1
+    )
 
 
-def receipt_path(manifest: Manifest) -> str:
-    """Return where the receipt of this manifest or shard will be, relative to the destination."""
+def receipt_path(manifest: Manifest, destination: str, receipt_directory: str | None) -> tuple[str, str]:
+    """Return a directory, and where below it the receipt of this manifest or shard will be."""
     from airflow_dataflux.core.staging.localpath import OWN_DIRECTORY
     from airflow_dataflux.core.staging.receipt import receipt_name
 
     shard = manifest.shard_info
-    scope = f"{shard.index:05}-of-{shard.count:05}" if shard else ""
-    return f"{OWN_DIRECTORY}/{receipt_name(scope)}"
-
-
-def shard_label(manifest: Manifest) -> str:
-    """Return a few words for a person: which shard of how many, how many objects, how much data."""
-    shard = manifest.shard_info
-    part = f"shard {shard.index + 1} of {shard.count}: " if shard else ""
-    return f"{part}{len(manifest):,} objects, {_readable(manifest.total_bytes)}"
-
-
-def _readable(size_bytes: int) -> str:
-    size = float(size_bytes)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} TiB"
+    name = receipt_name(f"{shard.index:05}-of-{shard.count:05}" if shard else "")
+    return (destination, f"{OWN_DIRECTORY}/{name}") if receipt_directory is None else (receipt_directory, name)

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
-from airflow_dataflux.compat import AirflowFailException, AirflowSkipException
-from airflow_dataflux.core.errors import InvalidRequestError, ManifestError
+from airflow_dataflux.addresses import bucket_address
+from airflow_dataflux.compat import task_states
+from airflow_dataflux.core import parameters
+from airflow_dataflux.core.config import ListRequest
+from airflow_dataflux.core.errors import InvalidRequestError, ManifestError, SkippedError
 from airflow_dataflux.failures import airflow_outcomes
-from airflow_dataflux.links.storage import BucketLink, ManifestLink, ReportLink, bucket_address
-from airflow_dataflux.operators.choices import OnEmpty, OnUnchanged, checked_choice
-from airflow_dataflux.operators.dataflux import DatafluxOperator, log_group
-from airflow_dataflux.operators.division import Division, checked_division, returned
-from airflow_dataflux.operators.events import announce_manifest
-from airflow_dataflux.operators.lineage import Lineage
+from airflow_dataflux.links import BucketLink, ManifestLink, ReportLink
+from airflow_dataflux.operators.asset_events import announce_manifest
+from airflow_dataflux.operators.base import DatafluxOperator, ui_observer
 from airflow_dataflux.operators.metrics import record_listing
-from airflow_dataflux.operators.reports import report_pusher
+from airflow_dataflux.operators.openlineage import Lineage
+from airflow_dataflux.operators.shard_references import ShardRequest, as_return_value
 
 if TYPE_CHECKING:
     from airflow_dataflux.compat import Context
+    from airflow_dataflux.core.config import OnEmpty, OnUnchanged
     from airflow_dataflux.core.manifest import Manifest
     from airflow_dataflux.hooks.dataflux import DatafluxHook
 
@@ -27,67 +30,13 @@ if TYPE_CHECKING:
 class FastListOperator(DatafluxOperator):
     """List a bucket into a manifest: every object once, sorted by name, pinned by generation.
 
-    Returns a manifest reference, a small dictionary that :class:`ComposeDownloadOperator` takes as its `manifest`.
-    With `shards` or `shard_bytes` it returns a list of shard references to ``.expand()`` over, and leaves the whole
-    reference under the XCom key ``manifest``; an empty listing returns an empty list, and Airflow skips what is mapped
-    over it.
-
-    :param bucket: bare name of the bucket. (templated)
-    :param prefix: prefix of the object names, or a list of prefixes; overlapping ones are listed once. (templated)
-    :param match_glob: Cloud Storage glob, evaluated by the server. (templated)
-    :param storage_classes: storage classes to keep, a list or one text with commas; None keeps all. (templated)
-    :param updated_after: only objects changed at this time or later: a datetime or ISO 8601. (templated)
-    :param updated_before: only objects changed before this time. (templated)
-    :param min_bytes: smallest size to keep, inclusive. (templated)
-    :param max_bytes: largest size to keep, inclusive. (templated)
-    :param include_placeholders: keep zero-byte objects whose name ends in ``/``. (templated)
-    :param manifest_uri: directory of the manifest, ``gs://``, ``file://`` or any fsspec URI; it is replaced if it
-        exists. None keeps the listing in XCom, for a few thousand objects at most. (templated)
-    :param seed_manifest: reference or URI of an earlier manifest of the same data, which makes the listing faster; one
-        that does not exist (yet) is no error. (templated)
-    :param shards: return this many shard references, or fewer: a shard is never empty. (templated)
-    :param shard_bytes: return shard references of about this many bytes each. (templated)
-    :param on_unchanged: "skip" skips this task where the listing equals `seed_manifest`, "continue" does not.
-        (templated)
-    :param on_empty: what an empty listing means: "continue" returns it, "skip" skips this task, "fail" fails it without
-        a retry. (templated)
-    :param name_range: list only the names from ``start`` (inclusive) to ``end`` (exclusive): one of the dictionaries
-        that :class:`~airflow_dataflux.operators.name_ranges.NameRangesOperator` returns. (templated)
-    :param workers: worker processes; None uses the usable cores. (templated)
-    :param streams: list requests in flight, over all workers. (templated)
-    :param report: write a page about this run, ``report.html``, beside the manifest and link it; without
-        `manifest_uri` there is none. (templated)
+    The task returns a manifest reference, a small dictionary for the parameter `manifest` of
+    :class:`ComposeDownloadOperator`. With `shards` or `shard_bytes` it returns a list of shard references for
+    ``.expand()``, and pushes the reference of the whole manifest under the XCom key ``manifest``. An empty listing then
+    returns an empty list, and Airflow skips the mapped tasks.
     """
 
-    template_fields: Sequence[str] = (
-        "bucket",
-        "prefix",
-        "match_glob",
-        "storage_classes",
-        "updated_after",
-        "updated_before",
-        "min_bytes",
-        "max_bytes",
-        "include_placeholders",
-        "manifest_uri",
-        "seed_manifest",
-        "shards",
-        "shard_bytes",
-        "on_unchanged",
-        "on_empty",
-        "name_range",
-        "workers",
-        "streams",
-        "report",
-        *DatafluxOperator.template_fields,
-    )
-    template_fields_renderers = {  # noqa: RUF012 - Airflow's own declaration
-        "prefix": "json",
-        "seed_manifest": "json",
-        "storage_classes": "json",
-        "name_range": "json",
-        **DatafluxOperator.template_fields_renderers,
-    }
+    requests = (ListRequest, ShardRequest)
     operator_extra_links = (BucketLink(), ManifestLink(), ReportLink())
 
     def __init__(
@@ -96,6 +45,7 @@ class FastListOperator(DatafluxOperator):
         bucket: str,
         prefix: str | Sequence[str] = "",
         match_glob: str | None = None,
+        exclude_glob: str | Sequence[str] | None = None,
         storage_classes: str | Sequence[str] | None = None,
         updated_after: datetime | str | None = None,
         updated_before: datetime | str | None = None,
@@ -112,90 +62,55 @@ class FastListOperator(DatafluxOperator):
         workers: int | str | None = None,
         streams: int | str | None = None,
         report: bool | str = True,
-        user_project: str | None = None,
-        gcp_conn_id: str = "google_cloud_default",
-        impersonation_chain: str | Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(
-            user_project=user_project, gcp_conn_id=gcp_conn_id, impersonation_chain=impersonation_chain, **kwargs
-        )
-        self.bucket = bucket
-        self.prefix = prefix
-        self.match_glob = match_glob
-        self.storage_classes = storage_classes
-        self.updated_after = updated_after
-        self.updated_before = updated_before
-        self.min_bytes = min_bytes
-        self.max_bytes = max_bytes
-        self.include_placeholders = include_placeholders
-        self.manifest_uri = manifest_uri
-        self.seed_manifest = seed_manifest
-        self.shards = shards
-        self.shard_bytes = shard_bytes
-        self.on_unchanged = on_unchanged
-        self.on_empty = on_empty
-        self.name_range = name_range
-        self.workers = workers
-        self.streams = streams
-        self.report = report
+        super().__init__(**kwargs)
+        self.keep(locals())
 
     def execute(self, context: Context) -> dict[str, Any] | list[dict[str, Any]]:
         """List, and return the reference or the shard references."""
         with airflow_outcomes():
-            division = checked_division(self.shards, self.shard_bytes)
-            on_empty = checked_choice("on_empty", self.on_empty, get_args(OnEmpty))
+            shards = parameters.request_from(ShardRequest, self.values(ShardRequest))
             hook = self.open_hook()
             self._push_links(context)
             # Read before the listing, which may replace the very manifest that seeds it.
             seed = self._seed(hook)
             before = self._earlier_fingerprint(hook, seed, context)
             self.lineage = Lineage(bucket=self.bucket, prefixes=self._prefixes())
-            manifest = self._list(hook, seed, context)
+            try:
+                manifest = self._list(hook, seed, context)
+            except SkippedError as skipped:
+                found = {"object_count": skipped.object_count, "total_bytes": skipped.total_bytes}
+                self.lineage = replace(self.lineage, **found)
+                raise
             self.lineage = Lineage.of(manifest, manifest.uri)
-            changed = manifest.fingerprint != before
-            if not len(manifest) and on_empty == "skip":
-                raise AirflowSkipException(f"There is nothing in gs://{self.bucket} that this listing asks for.")
-            if not len(manifest) and on_empty == "fail":
-                raise AirflowFailException(
-                    f"There is nothing in gs://{self.bucket} that this listing asks for (prefix {self.prefix!r}), and "
-                    'on_empty is "fail". Check prefix and filters, or set on_empty="continue".'
-                )
-            if not changed and self.on_unchanged == "skip":
-                raise AirflowSkipException(f"Nothing changed since the earlier manifest ({before}).")
-            return self._publish(context, manifest, division, changed=changed)
+            return self._publish(context, manifest, shards, changed=manifest.fingerprint != before)
 
     def _list(self, hook: DatafluxHook, seed: Manifest | None, context: Context) -> Manifest:
-        return hook.fast_list(
-            self.bucket,
-            self.prefix,
-            match_glob=self.match_glob,
-            storage_classes=self.storage_classes,
-            updated_after=self.updated_after,
-            updated_before=self.updated_before,
-            min_bytes=self.min_bytes,
-            max_bytes=self.max_bytes,
-            include_placeholders=self.include_placeholders,
-            manifest_uri=self.manifest_uri,
-            seed_manifest=seed,
-            name_range=self.name_range,
-            workers=self.workers,
-            streams=self.streams,
-            report=self.report,
-            on_report=report_pusher(context),
-            user_project=self.user_project,
-        )
+        values = {**self.values(ListRequest), "seed_manifest": seed}
+        if seed is None or not self._has_arrived(seed, context):
+            values["on_unchanged"] = "continue"
+        return hook.fast_list(**values, observer=ui_observer(context), user_project=self.user_project)
+
+    def _has_arrived(self, seed: Manifest, context: Context) -> bool:
+        """Return whether what comes after this task has finished with `seed`, so that no change means nothing to do.
+
+        (1) A run publishes `seed`; (2) its staging fails; (3) the next run finds the bucket unchanged since (1). A skip
+        would skip its staging, too, and so every night until an object changes.
+        """
+        if parameters.skips_unchanged(self.on_unchanged) and not _made_by_an_earlier_try(seed, context):
+            unfinished = _unfinished(self, seed, context)
+            if not unfinished:
+                return True
+            self.log.info("This task continues even if nothing changed, because %s", unfinished)
+        return False
 
     def _prefixes(self) -> tuple[str, ...]:
-        from airflow_dataflux.hooks import parameters
-
         return parameters.prefixes(self.prefix)
 
     def _seed(self, hook: DatafluxHook) -> Manifest | None:
-        if (
-            checked_choice("on_unchanged", self.on_unchanged, get_args(OnUnchanged)) == "skip"
-            and self.seed_manifest is None
-        ):
+        # One that renders to nothing is one that does not exist yet.
+        if parameters.skips_unchanged(self.on_unchanged) and self.seed_manifest is None:
             raise InvalidRequestError('on_unchanged="skip" compares with an earlier listing: give it as seed_manifest.')
         return hook.find_manifest(self.seed_manifest, user_project=self.user_project)
 
@@ -216,25 +131,42 @@ class FastListOperator(DatafluxOperator):
             return None
 
     def _push_links(self, context: Context) -> None:
-        from airflow_dataflux.hooks import parameters
-
-        BucketLink().push(context, bucket_address(self.bucket, self._prefixes()[0]))
+        bucket = parameters.required_text(self.bucket, "bucket")
+        BucketLink().push(context, bucket_address(bucket, next(iter(self._prefixes()), "")))
         uri = parameters.optional_text(self.manifest_uri, "manifest_uri")
         if uri is not None:
             ManifestLink().push_file(context, uri, "manifest.json")
 
     def _publish(
-        self, context: Context, manifest: Manifest, division: Division, *, changed: bool
+        self, context: Context, manifest: Manifest, shards: ShardRequest, *, changed: bool
     ) -> dict[str, Any] | list[dict[str, Any]]:
         announce_manifest(self, context, manifest, changed=changed)
         record_listing(context, manifest.reference())
-        where = manifest.uri or "XCom"
-        change = "changed" if changed else "unchanged"
-        with log_group(self.log.info, "summary"):
-            self.log.info(
-                "%d objects, %d bytes in the manifest in %s (%s)", len(manifest), manifest.total_bytes, where, change
-            )
-        return returned(context, manifest, division)
+        self.log.info("The data %s since the earlier listing", "changed" if changed else "did not change")
+        return as_return_value(context, manifest, shards)
+
+
+def _unfinished(operator: FastListOperator, seed: Manifest, context: Context) -> str:
+    """Say what is not known to have finished with `seed` after this task; nothing if all of it has."""
+    maker = seed.request.get("identity")
+    if not isinstance(maker, dict) or maker.get("dag") != operator.dag_id:
+        from airflow_dataflux.core.manifest.location import manifest_location
+
+        own = parameters.optional_text(operator.manifest_uri, "manifest_uri")
+        if own is None or seed.uri != manifest_location(own).uri:
+            return ""  # it is no manifest of this task, so what follows this task never had it
+        return "another DAG, a script or an earlier version made the earlier manifest."
+    run, after = str(maker.get("run")), operator.get_flat_relative_ids(upstream=False)
+    states = task_states(context, run, after)
+    if states is None:
+        return f"the states of the tasks of run {run}, which made the earlier manifest, cannot be read."
+    ends = {name: states.get(name) or ["no state"] for name in sorted(after)}
+    unfinished = {name: "/".join(sorted({str(each) for each in found} - _FINISHED)) for name, found in ends.items()}
+    told = ", ".join(f"{name} ({states})" for name, states in unfinished.items() if states)
+    return f"the run {run}, which made the earlier manifest, has not finished with it: {told}." if told else ""
+
+
+_FINISHED = frozenset({"success", "skipped"})
 
 
 def _made_by_an_earlier_try(manifest: Manifest, context: Context) -> bool:

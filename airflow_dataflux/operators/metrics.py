@@ -13,6 +13,7 @@ from airflow_dataflux.compat import count_metric, time_metric
 
 if TYPE_CHECKING:
     from airflow_dataflux.compat import Context
+    from airflow_dataflux.core.packing import PackResult
     from airflow_dataflux.core.staging import Receipt
 
 _LISTING_STATS = ("requests", "wasted_requests", "retries", "throttled", "steals", "lost_workers")
@@ -30,8 +31,6 @@ def record_staging(context: Context, receipt: Receipt) -> None:
     """Emit the figures of a receipt as `dataflux.staging.*`; none for a dry run, whose figures are no events."""
     if receipt.dry_run:
         return
-    requests = receipt.requests
-    by_price = {f"requests_{price}": requests[price] for price in ("class_a", "class_b", "free")}
     counts = {
         "objects": receipt.object_count,
         "bytes": receipt.total_bytes,
@@ -42,17 +41,46 @@ def record_staging(context: Context, receipt: Receipt) -> None:
         "deleted": receipt.deleted,
         "composites": receipt.composites,
         "leftovers": len(receipt.leftovers),
-        "requests": sum(by_price.values()),
-        **by_price,
-        "retries": requests["retries"],
-        "throttled": requests["throttled"],
+        **_requests(receipt.requests),
     }
     _record(context, "staging", counts, seconds=receipt.seconds)
+
+
+def record_packing(context: Context, result: PackResult) -> None:
+    """Emit what a task packed as `dataflux.packing.*`; none for a dry run.
+
+    The figures are those of the task, not of the whole pack, so those of all mapped tasks add up.
+    """
+    if result.dry_run:
+        return
+    counts = {
+        "packed_shards": result.packed_shards,
+        "reused_shards": result.reused_shards,
+        "packed_objects": result.packed_objects,
+        "packed_bytes": result.packed_bytes,
+        "reused_objects": result.reused_objects,
+        "skipped": result.skipped,
+        "composites": result.composites,
+        "leftovers": len(result.leftovers),
+        **_requests(result.requests),
+    }
+    _record(context, "packing", counts, seconds=result.seconds)
 
 
 def record_sweep(context: Context, *, found: int, deleted: int, failures: int, seconds: float) -> None:
     """Emit what a sweep did as `dataflux.sweep.*`."""
     _record(context, "sweep", {"found": found, "deleted": deleted, "failures": failures}, seconds=seconds)
+
+
+def _requests(requests: Mapping[str, int]) -> dict[str, int]:
+    """Return the requests in all, by their price, and what went wrong with them."""
+    by_price = {f"requests_{price}": requests[price] for price in ("class_a", "class_b", "free")}
+    return {
+        "requests": sum(by_price.values()),
+        **by_price,
+        "retries": requests["retries"],
+        "throttled": requests["throttled"],
+    }
 
 
 def _record(context: Context, work: str, counts: Mapping[str, int], *, seconds: float) -> None:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from airflow_dataflux.addresses import bucket_address
 from airflow_dataflux.compat import AirflowException
-from airflow_dataflux.core.config import DEFAULT_COMPOSITE_PREFIX
+from airflow_dataflux.core import parameters
+from airflow_dataflux.core.config import DEFAULT_COMPOSITE_PREFIX, DEFAULT_OLDER_THAN, SweepRequest
 from airflow_dataflux.failures import airflow_outcomes
-from airflow_dataflux.links.storage import BucketLink, bucket_address
-from airflow_dataflux.operators.dataflux import DatafluxOperator
+from airflow_dataflux.links import BucketLink
+from airflow_dataflux.operators.base import DatafluxOperator
 from airflow_dataflux.operators.metrics import record_sweep
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from airflow_dataflux.compat import Context
     from airflow_dataflux.hooks.dataflux import DatafluxHook
 
@@ -24,27 +26,16 @@ _NAMED = 20
 
 
 class SweepCompositesOperator(DatafluxOperator):
-    """Delete leftovers: composites that outlived their run, as after a SIGKILL.
+    """Delete leftovers: composites that outlived their run, for example after a SIGKILL.
 
-    Deletes only what a staging of this package made: the name's pattern and the custom metadata must both match.
-    Returns a dictionary with ``found``, ``deleted`` and ``failures``.
+    The task deletes only objects that a staging of this package made: both the pattern of the name and the custom
+    metadata must match. It returns a dictionary with ``found``, ``deleted`` and ``failures``.
 
-    :param bucket: bare name of the bucket. (templated)
-    :param composite_prefix: where the stagings name their temporary objects. (templated)
-    :param older_than: leave younger ones alone, whose run may still be at work: a timedelta, or seconds. (templated)
-    :param dry_run: only count. (templated)
-    :param print_lifecycle_rule: sweep nothing and send no request; log and return the lifecycle rule that makes the
-        bucket sweep by itself, under ``rule``. (templated)
+    :param print_lifecycle_rule: delete nothing and send no request; log the lifecycle rule with which the bucket
+        deletes leftovers itself, and return it under ``rule``. (templated)
     """
 
-    template_fields: Sequence[str] = (
-        "bucket",
-        "composite_prefix",
-        "older_than",
-        "is_dry_run",
-        "print_lifecycle_rule",
-        *DatafluxOperator.template_fields,
-    )
+    requests = (SweepRequest,)
     operator_extra_links = (BucketLink(),)
 
     def __init__(
@@ -52,40 +43,25 @@ class SweepCompositesOperator(DatafluxOperator):
         *,
         bucket: str,
         composite_prefix: str = DEFAULT_COMPOSITE_PREFIX,
-        older_than: timedelta | int | str = timedelta(days=1),
+        older_than: timedelta | int | str = DEFAULT_OLDER_THAN,
         dry_run: bool | str = False,
         print_lifecycle_rule: bool | str = False,
-        user_project: str | None = None,
-        gcp_conn_id: str = "google_cloud_default",
-        impersonation_chain: str | Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(
-            user_project=user_project, gcp_conn_id=gcp_conn_id, impersonation_chain=impersonation_chain, **kwargs
-        )
-        self.bucket = bucket
-        self.composite_prefix = composite_prefix
-        self.older_than = older_than
-        self.is_dry_run = dry_run  # `dry_run` is a method of every operator
-        self.print_lifecycle_rule = print_lifecycle_rule
+        super().__init__(**kwargs)
+        self.keep(locals())
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Sweep, and return what was found and deleted. Fails, with a retry, if something could not be deleted."""
         with airflow_outcomes():
-            from airflow_dataflux.hooks import parameters
-
             began = time.monotonic()
             hook = self.open_hook()
-            BucketLink().push(context, bucket_address(self.bucket, self.composite_prefix))
+            bucket = parameters.required_text(self.bucket, "bucket")
+            prefix = parameters.optional_text(self.composite_prefix, "composite_prefix") or DEFAULT_COMPOSITE_PREFIX
+            BucketLink().push(context, bucket_address(bucket, prefix))
             if parameters.flag(self.print_lifecycle_rule, "print_lifecycle_rule"):
                 return self._print_rule(hook)
-            result = hook.sweep(
-                self.bucket,
-                composite_prefix=self.composite_prefix,
-                older_than=self.older_than,
-                dry_run=self.is_dry_run,
-                user_project=self.user_project,
-            )
+            result = hook.sweep(**self.values(SweepRequest), user_project=self.user_project)
             names = [failure.version.name for failure in result.failures]
             summary: dict[str, Any] = {
                 "bucket": self.bucket,

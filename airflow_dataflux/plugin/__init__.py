@@ -1,6 +1,7 @@
-"""The page "Dataflux" in Airflow's UI (3.x): recent listings and stagings, and what they left to read. Read-only.
+"""The page "Dataflux" in Airflow's UI (3.x): recent listings, stagings and packs, and what they left. Read-only.
 
-`registration` is what Airflow loads in every process; the rest is imported by the API server alone. `access` and
-`records` are the only modules that know Airflow's API server and its database; `page` draws; `documents`
-reads such a file. What the page promises about security is written in `app`.
+`registration` is what Airflow loads in every process; the rest is imported by the API server alone. `app` has the
+routes, and says what the page promises about security. `access` asks Airflow who may read what, and `records` its
+database; `documents` reads a file that a task wrote; `views` has what is shown, and makes HTML of it with `templates/`.
+`static/` has the pages' style and script.
 """

@@ -11,16 +11,16 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from airflow_dataflux.addresses import Document
 from airflow_dataflux.core.errors import DatafluxError, InvalidRequestError, PermissionDeniedError
 from airflow_dataflux.core.manifest.files import ManifestFiles
 from airflow_dataflux.core.manifest.location import Location, parse_location
 from airflow_dataflux.core.report.page import REPORT_BEGINS
-from airflow_dataflux.links.pages import Document
 
 if TYPE_CHECKING:
     from airflow_dataflux.core.gcs.store import Store
@@ -62,7 +62,9 @@ def read_document(document: Document, uri: str, open_store: Callable[[], Store])
     """
     try:
         location = parse_location(uri)
-        data = _read(document, location, open_store)
+        with ExitStack() as stack:
+            store = stack.enter_context(closing(open_store())) if location.scheme == "gs" else None
+            data = read_file(location, _BEGINS[document], store)
     except DocumentUnavailableError:
         raise
     except FileNotFoundError as error:
@@ -74,7 +76,7 @@ def read_document(document: Document, uri: str, open_store: Callable[[], Store])
     except (DatafluxError, OSError) as error:
         raise DocumentUnavailableError("It could not be read from here; the API server's log says more.") from error
     if not _is_ours(document, data):
-        raise DocumentUnavailableError(f"What is there is not a {document} of this package, so it is not shown.")
+        raise DocumentUnavailableError(f"The file is not a {document} of this package, so it is not shown.")
     return data
 
 
@@ -92,13 +94,17 @@ def _is_ours(document: Document, data: bytes) -> bool:
     return found == (MANIFEST_FORMAT if document == "manifest" else RECEIPT_FORMAT)
 
 
-def _read(document: Document, location: Location, open_store: Callable[[], Store]) -> bytes:
+def read_file(location: Location, begins: bytes, store: Store | None) -> bytes:
+    """Return a file that may be trusted as little as the address of it: as far as it begins with `begins`.
+
+    `store` is what `gs://` is read from. Raises DocumentUnavailableError, FileNotFoundError and other OSErrors, and the
+    store's errors.
+    """
     if location.scheme == "file":
-        return _read_local(location.path, _BEGINS[document])
-    if location.scheme == "gs":
-        with closing(open_store()) as store:
-            _check_size(store.stat(location.bucket, location.path).row.size)
-            return ManifestFiles(store).read(location.uri)
+        return _read_local(location.path, begins)
+    if location.scheme == "gs" and store is not None:
+        _check_size(store.stat(location.bucket, location.path).row.size)
+        return ManifestFiles(store).read(location.uri)
     if location.scheme not in _OTHER_STORES or "::" in location.uri:
         raise DocumentUnavailableError(f"Nothing is read from {location.scheme}:// here.")
     return _read_other(location.uri)
@@ -110,7 +116,7 @@ def _read_local(path: str, begins: bytes) -> bytes:
     with open(descriptor, "rb") as file:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
-            raise DocumentUnavailableError("What is there is not a file.")
+            raise DocumentUnavailableError("It is not a regular file.")
         _check_size(found.st_size)
         begin = file.read(len(begins))
         return begin + file.read(MOST_BYTES) if begin == begins else begin
@@ -128,7 +134,7 @@ def _read_other(uri: str) -> bytes:
 
 def _check_size(size_bytes: int) -> None:
     if size_bytes > MOST_BYTES:
-        raise DocumentUnavailableError("What is there is too large to be a file of this package, so it is not shown.")
+        raise DocumentUnavailableError("The file is too large to be a file of this package, so it is not shown.")
 
 
 def _absence(document: Document, uri: str) -> str:

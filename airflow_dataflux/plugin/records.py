@@ -1,4 +1,4 @@
-"""Recent listings and stagings of the deployment, from Airflow's database. Reads only.
+"""Recent listings, stagings and packs of the deployment, from Airflow's database. Reads only.
 
 Assumptions: the tables are large, so every query begins with the runs of the last days (indexes of Airflow's) and is
 cut to one page; XComs may hold anything, and may be kept outside the database, where only a reference is found.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -21,23 +21,36 @@ from sqlalchemy import String, and_, cast, exists, func, or_, select, tuple_, un
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.selectable import Subquery
 
-from airflow_dataflux.links.pages import Document, document_key
-from airflow_dataflux.plugin.work import (
+from airflow_dataflux.addresses import ERROR_KEY, PROGRESS_KEY, Document, document_key
+from airflow_dataflux.plugin.views import (
     KINDS,
     REPORT_KEY,
     Figures,
     Place,
     TaskKey,
     Work,
+    error_of,
     figures_of,
     kind_of,
     place_of,
+    progress_of,
 )
+
+try:
+    from airflow.models.task_state_store import TaskStateStoreModel
+except ImportError:  # 3.0 to 3.2
+    TaskStateStoreModel = None  # type: ignore[assignment,misc]
 
 PAGE_ROWS = 50
 
+_MANIFEST_KEY = document_key("manifest")
+
+_FAILED_STATES = frozenset({"failed", "up_for_retry"})
+
 _FIGURE_KEYS = ("manifest", "return_value")
 """XComs that have the figures of a task without a report: a sharded listing leaves its whole reference in the first."""
+
+_SHOWN_KEYS = (REPORT_KEY, _MANIFEST_KEY, PROGRESS_KEY, ERROR_KEY, *_FIGURE_KEYS)
 
 _MOST_CHARACTERS = 65_536
 """Of an XCom that is looked into for figures; an inline listing is longer, and not worth its reading."""
@@ -63,11 +76,12 @@ class Selection:
 def recent_work(session: Session, selection: Selection, dag_ids: Iterable[str]) -> tuple[list[Work], bool]:
     """Return one page of work of these DAGs, the latest first, and whether there is more.
 
-    What XComs tell is part of it: the caller takes that away (`without_xcoms`) where it may not be shown.
+    What XComs tell is part of it: the caller takes that away where it may not be shown.
     """
     found = list(session.scalars(_statement(selection, dag_ids)).unique())
     shown, more = found[:PAGE_ROWS], len(found) > PAGE_ROWS
-    told = _xcoms(session, [_key(one) for one in shown])
+    keys = [_key(one) for one in shown]
+    told = _xcoms(session, keys) | _task_states(session, [_key(one) for one in shown if one.state == "running"])
     return [_work(one, told) for one in shown], more
 
 
@@ -141,7 +155,9 @@ def _runs_since(since: datetime) -> Subquery:
 
 
 def _xcoms(
-    session: Session, of: list[TaskKey], keys: tuple[str, ...] = (REPORT_KEY, *_FIGURE_KEYS)
+    session: Session,
+    of: list[TaskKey],
+    keys: tuple[str, ...] = _SHOWN_KEYS,
 ) -> dict[tuple[TaskKey, str], Any]:
     if not of:
         return {}
@@ -156,6 +172,25 @@ def _xcoms(
     return {
         (TaskKey(dag_id=dag_id, run_id=run_id, task_id=task_id, map_index=map_index), name): _decoded(value)
         for dag_id, run_id, task_id, map_index, name, value in rows
+    }
+
+
+def _task_states(session: Session, of: list[TaskKey]) -> dict[tuple[TaskKey, str], Any]:
+    """Return what running tasks keep of their progress in Airflow's store of task states, which begins with 3.3."""
+    if not of or TaskStateStoreModel is None:
+        return {}
+    table = TaskStateStoreModel
+    columns = (table.dag_id, table.run_id, table.task_id, table.map_index)
+    rows = session.execute(
+        select(*columns, table.value).where(
+            tuple_(*columns).in_([(key.dag_id, key.run_id, key.task_id, key.map_index) for key in of]),
+            table.key == PROGRESS_KEY,
+            func.length(table.value) <= _MOST_CHARACTERS,
+        )
+    )
+    return {
+        (TaskKey(dag_id=dag_id, run_id=run_id, task_id=task_id, map_index=map_index), PROGRESS_KEY): _decoded(value)
+        for dag_id, run_id, task_id, map_index, value in rows
     }
 
 
@@ -175,22 +210,38 @@ def _work(one: TaskInstance, told: Mapping[tuple[TaskKey, str], Any]) -> Work:
     report = place_of(pushed)
     figures = figures_of(pushed)
     for name in _FIGURE_KEYS:
-        if figures.object_count is None:
-            figures = figures_of(told.get((key, name)))
+        figures = _completed(figures, figures_of(told.get((key, name))))
     if figures.seconds is None:
-        figures = Figures(
-            object_count=figures.object_count, total_bytes=figures.total_bytes, seconds=one.duration or None
-        )
+        figures = replace(figures, seconds=one.duration or None)
+    state = str(one.state or "")
+    kind = kind_of(pushed) or KINDS.get(one.operator or "", "")
+    # A listing says where its manifest will be before it is there.
+    has_manifest = place_of(told.get((key, _MANIFEST_KEY))) is not None and (kind != "listing" or state == "success")
     return Work(
         key=key,
-        kind=kind_of(pushed) or KINDS.get(one.operator or "", ""),
-        label=str(one.rendered_map_index or "") if key.map_index >= 0 else "",
-        state=str(one.state or ""),
+        kind=kind,
+        label=_label(one),
+        state=state,
         started_at=one.start_date,
         hostname=one.hostname or "",
         figures=figures,
         report=report,
+        has_manifest=has_manifest,
+        progress=progress_of(told.get((key, PROGRESS_KEY)), one.try_number) if state == "running" else None,
+        error=error_of(told.get((key, ERROR_KEY))) if state in _FAILED_STATES else "",
     )
+
+
+def _label(one: TaskInstance) -> str:
+    """Return what the DAG calls a mapped instance; empty where it has no more than its number."""
+    label = str(one.rendered_map_index or "") if one.map_index >= 0 else ""
+    return "" if label == str(one.map_index) else label
+
+
+def _completed(figures: Figures, more: Figures) -> Figures:
+    """Return figures with what they lack from others of the same task instance."""
+    known = {name: value for name, value in asdict(figures).items() if value is not None}
+    return replace(more, **known)
 
 
 def _key(one: TaskInstance) -> TaskKey:

@@ -13,7 +13,7 @@ from typing import Any
 
 from airflow.providers.common.compat.sdk import AirflowPlugin
 
-from airflow_dataflux.links.pages import PAGES
+from airflow_dataflux.addresses import PAGES
 
 URL_PREFIX = f"/{PAGES}"
 

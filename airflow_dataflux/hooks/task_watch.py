@@ -19,7 +19,7 @@ from airflow_dataflux.core.runtime.cancel import CancelToken
 _LOOK_S = 1.0
 
 
-class Guard:
+class TaskWatch:
     """Cancels the work under way. One per hook; `kill` may be called from a signal handler and more than once."""
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class Guard:
             token.cancel(self._killed)
         over = threading.Event()
         parent = os.getppid()
-        watch = threading.Thread(target=_watch, args=(token, parent, over), name="dataflux-parent-watch", daemon=True)
+        watch = threading.Thread(target=_look, args=(token, parent, over), name="dataflux-parent-watch", daemon=True)
         watch.start()
         try:
             yield token
@@ -52,7 +52,7 @@ class Guard:
             watch.join()
 
 
-def _watch(token: CancelToken, parent: int, over: threading.Event) -> None:
+def _look(token: CancelToken, parent: int, over: threading.Event) -> None:
     while not over.wait(_LOOK_S):
         if os.getppid() != parent:
             token.cancel(f"the process {parent} that supervised this task is gone")

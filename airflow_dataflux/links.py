@@ -3,22 +3,20 @@
 Each link's address is pushed to XCom as soon as it is known, so that it shows while the task runs. In 3.x Airflow asks
 the link for its address in the worker at the task's end, with the operator that ran: the operator remembers it. In 2.11
 the web server asks, and XCom knows.
-A browser opens no `file://` or `s3://`, and the UI of 3.x hides such links. There they lead to this package's page of
-the file, which is told where it is by an XCom. In 2.11, which has no such page, the URI itself names the place.
+A browser opens no `file://` or `s3://`, and Google's console offers a file for download. In 3.x links of files lead to
+this package's page of the file, which is told where it is by an XCom. In 2.11, which has no such page, the console or
+the URI itself names the place.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
+from airflow_dataflux.addresses import PAGES, Document, document_address, document_key, file_address
 from airflow_dataflux.compat import BaseOperatorLink, XCom, has_plugin_pages
-from airflow_dataflux.links.pages import PAGES, Document, document_address, document_key
 
 if TYPE_CHECKING:
     from airflow_dataflux.compat import BaseOperator, Context, TaskInstanceKey
-
-_CONSOLE = "https://console.cloud.google.com/storage/browser"
 
 
 class PushedLink(BaseOperatorLink):
@@ -56,7 +54,7 @@ class DocumentLink(PushedLink):
     def push_file(self, context: Context, directory: str, name: str) -> None:
         """Publish where a person opens the file `name` of the directory `directory`."""
         address = file_address(directory, name)
-        if has_plugin_pages() and not address.startswith(("https://", "http://")):
+        if has_plugin_pages():
             # A dictionary and never the bare URI: Airflow's object storage for XCom would read what that names.
             context["ti"].xcom_push(key=document_key(self.document), value={"uri": f"{directory.rstrip('/')}/{name}"})
             address = page_address(self.document, context)
@@ -97,21 +95,3 @@ def page_address(document: Document, context: Context) -> str:
     index = -1 if ti.map_index is None else ti.map_index
     shown = document_address(document, dag_id=ti.dag_id, run_id=ti.run_id, task_id=ti.task_id, map_index=index)
     return f"{PAGES}/{shown}"
-
-
-def bucket_address(bucket: str, prefix: str = "") -> str:
-    """Return the console's page of a bucket, opened at `prefix`."""
-    directory, slash, rest = prefix.rpartition("/")
-    page = f"{_CONSOLE}/{quote(bucket)}" + (f"/{quote(directory)}" if slash else "") + ";tab=objects"
-    return page + (f"?prefix={quote(rest, safe='')}" if rest else "")
-
-
-def file_address(uri: str, name: str) -> str:
-    """Return where a person opens the file `name` of the directory `uri`: the console for gs://, else its URI."""
-    directory = uri.rstrip("/")
-    if directory.startswith("gs://"):
-        bucket, _, path = directory.removeprefix("gs://").partition("/")
-        return f"{_CONSOLE}/_details/{quote(bucket)}/{quote(f'{path}/{name}'.lstrip('/'))}"
-    if directory.startswith("/"):
-        directory = f"file://{quote(directory)}"
-    return f"{directory}/{name}"

@@ -1,1 +1,0 @@
-"""Extra links: what the UI offers beside a task of this package."""

@@ -1,0 +1,1 @@
+"""Airflow's sensors of this package."""
