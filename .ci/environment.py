@@ -65,6 +65,9 @@ def stamp(constraints):
 def run_pip(directory, arguments, constraints):
     """Run pip in the environment with its output in a log file, and say every few seconds how far it is."""
     command = [os.path.join(directory, "bin", "python"), "-m", "pip", "install", "--disable-pip-version-check"]
+    # Python compiles what is imported when it is; of these packages that is a small part. It must be allowed to keep
+    # that: the Makefile drops PYTHONDONTWRITEBYTECODE, with which each process would compile all of Airflow anew.
+    command += ["--no-compile"]
     command += ["--no-input", "--constraint", constraints, *arguments]
     log = os.path.join(directory, "install.log")
     expected = sum("==" in line for line in read(constraints).splitlines())
