@@ -16,23 +16,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_dataflux.lazynames import on_first_use
+from airflow_dataflux.lazy_exports import on_first_use
 
 if TYPE_CHECKING:
-    from airflow_dataflux.testing.handle import GCSServer as GCSServer
-    from airflow_dataflux.testing.handle import GCSServerError as GCSServerError
-    from airflow_dataflux.testing.orders import ChangeRule as ChangeRule
-    from airflow_dataflux.testing.orders import FaultRule as FaultRule
-    from airflow_dataflux.testing.orders import ListingDigest as ListingDigest
-    from airflow_dataflux.testing.orders import RequestRecord as RequestRecord
+    from airflow_dataflux.testing.airflow_home import isolated_environment as isolated_environment
+    from airflow_dataflux.testing.control_messages import ChangeRule as ChangeRule
+    from airflow_dataflux.testing.control_messages import FaultRule as FaultRule
+    from airflow_dataflux.testing.control_messages import ListingDigest as ListingDigest
+    from airflow_dataflux.testing.control_messages import RequestRecord as RequestRecord
+    from airflow_dataflux.testing.gcs_server import GCSServer as GCSServer
+    from airflow_dataflux.testing.gcs_server import GCSServerError as GCSServerError
 
 _LAZY = {
-    "ChangeRule": "airflow_dataflux.testing.orders",
-    "FaultRule": "airflow_dataflux.testing.orders",
-    "GCSServer": "airflow_dataflux.testing.handle",
-    "GCSServerError": "airflow_dataflux.testing.handle",
-    "ListingDigest": "airflow_dataflux.testing.orders",
-    "RequestRecord": "airflow_dataflux.testing.orders",
+    "ChangeRule": "airflow_dataflux.testing.control_messages",
+    "FaultRule": "airflow_dataflux.testing.control_messages",
+    "GCSServer": "airflow_dataflux.testing.gcs_server",
+    "GCSServerError": "airflow_dataflux.testing.gcs_server",
+    "ListingDigest": "airflow_dataflux.testing.control_messages",
+    "RequestRecord": "airflow_dataflux.testing.control_messages",
+    "isolated_environment": "airflow_dataflux.testing.airflow_home",
 }
 
 __all__ = sorted(_LAZY)

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 import msgspec
 
-from airflow_dataflux.testing import filling
-from airflow_dataflux.testing.orders import BucketSettings, SyntheticOrder
-from airflow_dataflux.testing.pipeline import Pipeline
-from airflow_dataflux.testing.refusals import Refusal
-from airflow_dataflux.testing.serve import ServeOptions, serve
+from airflow_dataflux.testing.control_messages import BucketSettings, SyntheticObjects
+from airflow_dataflux.testing.http_messages import ApiError
+from airflow_dataflux.testing.request_handler import RequestHandler
+from airflow_dataflux.testing.server import ServeOptions, serve
+from airflow_dataflux.testing.service import add_synthetic_objects, seed_directory
 
 _EPILOG = """examples:
   python -m airflow_dataflux.testing --port 9000 --bucket scratch --seed photos=/data/photos
@@ -28,11 +28,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
 
-    def prepare(pipeline: Pipeline) -> None:
-        _configure(pipeline, options.set)
+    def prepare(handler: RequestHandler) -> None:
+        _configure(handler, options.set)
         for order, texts in ((_bucket, options.bucket), (_seed, options.seed), (_synthesize, options.synthesize)):
             for text in texts:
-                order(pipeline, text)
+                order(handler, text)
 
     try:
         asyncio.run(
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 )
             )
         )
-    except (Refusal, OSError, ValueError, msgspec.MsgspecError) as error:
+    except (ApiError, OSError, ValueError, msgspec.MsgspecError) as error:
         sys.stderr.write(f"The embedded GCS server did not start: {error}\n")
         return 1
     return 0
@@ -80,34 +80,34 @@ def _announce(endpoint: str) -> None:
     sys.stdout.flush()
 
 
-def _configure(pipeline: Pipeline, texts: list[str]) -> None:
-    known = msgspec.structs.asdict(pipeline.service.settings)
+def _configure(handler: RequestHandler, texts: list[str]) -> None:
+    known = msgspec.structs.asdict(handler.service.settings)
     for text in texts:
         name, value = _split(text)
         known[name] = msgspec.json.decode(value)
-    pipeline.configure(msgspec.convert(known, type(pipeline.service.settings)))
+    handler.configure(msgspec.convert(known, type(handler.service.settings)))
 
 
-def _bucket(pipeline: Pipeline, name: str) -> None:
-    if name not in pipeline.service.buckets:
-        pipeline.service.create_bucket(name, BucketSettings())
+def _bucket(handler: RequestHandler, name: str) -> None:
+    if name not in handler.service.buckets:
+        handler.service.create_bucket(name, BucketSettings())
 
 
-def _seed(pipeline: Pipeline, text: str) -> None:
+def _seed(handler: RequestHandler, text: str) -> None:
     target, directory = _split(text)
     bucket, _, prefix = target.partition("/")
     if not os.path.isdir(directory):
         raise ValueError(f"--seed {text}: {directory} is not a directory.")
-    _bucket(pipeline, bucket)
-    filling.seed_directory(pipeline.service, bucket, directory, prefix)
+    _bucket(handler, bucket)
+    seed_directory(handler.service, bucket, directory, prefix)
 
 
-def _synthesize(pipeline: Pipeline, text: str) -> None:
+def _synthesize(handler: RequestHandler, text: str) -> None:
     bucket, shape = _split(text)
     count, style, size, *_ = [*shape.split(":"), "", ""]
-    _bucket(pipeline, bucket)
+    _bucket(handler, bucket)
     order = {"bucket": bucket, "count": int(count), "style": style or "flat", "sizes": [int(size or 1024)]}
-    filling.synthesize(pipeline.service, msgspec.convert(order, SyntheticOrder))
+    add_synthetic_objects(handler.service, msgspec.convert(order, SyntheticObjects))
 
 
 def _split(text: str) -> tuple[str, str]:

@@ -14,9 +14,9 @@ from bisect import bisect_left, insort
 from collections.abc import Iterator
 from typing import Any
 
-from airflow_dataflux.testing.orders import BucketSettings
-from airflow_dataflux.testing.records import ObjectRecord, timestamp
-from airflow_dataflux.testing.refusals import Refusal, forbidden, invalid
+from airflow_dataflux.testing.control_messages import BucketSettings
+from airflow_dataflux.testing.http_messages import ApiError, forbidden, invalid
+from airflow_dataflux.testing.object_record import ObjectRecord, timestamp
 from airflow_dataflux.testing.synthetic import SyntheticRange
 
 Run = tuple[SyntheticRange, int, int] | ObjectRecord
@@ -49,7 +49,7 @@ class Bucket:
         return self._last_generation
 
     def add_range(self, synthetic: SyntheticRange) -> None:
-        """Add a synthetic range. Raises Refusal (400) if its names would interleave with another range's."""
+        """Add a synthetic range. Raises ApiError (400) if its names would interleave with another range's."""
         for other in self._ranges:
             if synthetic.first <= other.last and other.first <= synthetic.last:
                 raise invalid(
@@ -97,7 +97,7 @@ class Bucket:
         self._names = sorted({*self._names, *fresh})
 
     def remove(self, record: ObjectRecord, *, pinned: bool) -> None:
-        """Delete a version; `pinned` says that the caller named its generation. Raises Refusal if it is held."""
+        """Delete a version; `pinned` says that the caller named its generation. Raises ApiError if it is held."""
         self._check_removable(record)
         if record.deleted_us is not None:
             self.noncurrent.remove(record)
@@ -164,14 +164,14 @@ class Bucket:
     def _check_removable(self, record: ObjectRecord) -> None:
         resource = f"{self.name}/{record.name.decode()}"
         if record.event_based_hold or record.temporary_hold:
-            raise Refusal(
+            raise ApiError(
                 403,
                 "forbidden",
                 f"Object '{resource}' is under active hold and cannot be deleted, overwritten or archived.",
             )
         retained_until_us = record.created_us + self.settings.retention_s * 1_000_000
         if self.settings.retention_s and now_us() < retained_until_us:
-            raise Refusal(
+            raise ApiError(
                 403,
                 "retentionPolicyNotMet",
                 f"Object '{resource}' is subject to bucket's retention policy or object retention and cannot be "
@@ -179,7 +179,7 @@ class Bucket:
             )
 
     def require(self, *permissions: str) -> None:
-        """Raise Refusal (403) for the first permission that the caller does not hold."""
+        """Raise ApiError (403) for the first permission that the caller does not hold."""
         held = self.settings.permissions
         if held is not None:
             for permission in permissions:
@@ -208,6 +208,8 @@ class Bucket:
         }
         if settings.soft_delete_s:
             answer["softDeletePolicy"]["effectiveTime"] = created
+        if settings.hard_delete_paused:
+            answer["softDeletePolicy"]["hardDeletePause"] = {"enabled": True}
         if settings.versioning:
             answer["versioning"] = {"enabled": True}
         if settings.retention_s:
@@ -225,14 +227,15 @@ class Bucket:
 
 def settings_of(body: dict[str, Any]) -> BucketSettings:
     """Return the settings that a bucket resource in a request asks for."""
-    soft_delete = body.get("softDeletePolicy", {}).get("retentionDurationSeconds", 7 * 86_400)
+    policy = body.get("softDeletePolicy", {})
     location = body.get("location", "US").upper()
     return BucketSettings(
         storage_class=body.get("storageClass", "STANDARD"),
         location=location,
         location_type="region" if "-" in location else "multi-region",
         versioning=bool(body.get("versioning", {}).get("enabled")),
-        soft_delete_s=int(soft_delete),
+        soft_delete_s=int(policy.get("retentionDurationSeconds", 7 * 86_400)),
+        hard_delete_paused=bool(policy.get("hardDeletePause", {}).get("enabled")),
         retention_s=int(body.get("retentionPolicy", {}).get("retentionPeriod", 0)),
         default_event_based_hold=bool(body.get("defaultEventBasedHold")),
         autoclass=bool(body.get("autoclass", {}).get("enabled")),

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from airflow_dataflux.testing.handle import GCSServer
+    from airflow_dataflux.testing.gcs_server import GCSServer
 
 
 @pytest.fixture(scope="session")
 def _gcs_server_process() -> Iterator[GCSServer]:
     """One server process for the session (with pytest-xdist: for the worker)."""
-    from airflow_dataflux.testing.handle import GCSServer
+    from airflow_dataflux.testing.gcs_server import GCSServer
 
     with GCSServer() as server:
         yield server

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import unquote
 
-from airflow_dataflux.testing.refusals import Refusal
+from airflow_dataflux.testing.http_messages import ApiError
 
 OPERATIONS = (
     "list", "read", "stat", "upload", "compose", "copy", "delete", "patch", "batch", "bucket", "permissions", "token",
@@ -39,7 +39,7 @@ class Route:
 
 
 def find_route(method: str, path: str, *, media: bool) -> Route:
-    """Return the route of a request; `path` as it came, percent-encoded. Raises Refusal (404, 405)."""
+    """Return the route of a request; `path` as it came, percent-encoded. Raises ApiError (404, 405)."""
     parts = [unquote(part, errors="surrogateescape") for part in path.strip("/").split("/")]
     if parts[0] in ("upload", "resumable"):
         del parts[: parts.index("upload") + 1 if "upload" in parts[:2] else 1]
@@ -95,5 +95,5 @@ def _object_route(method: str, path: str, rest: list[str], media: bool) -> Route
     raise _unknown(method, path)
 
 
-def _unknown(method: str, path: str) -> Refusal:
-    return Refusal(404, "notFound", f"This server does not know {method} {path}.")
+def _unknown(method: str, path: str) -> ApiError:
+    return ApiError(404, "notFound", f"This server does not know {method} {path}.")

@@ -3,10 +3,14 @@
 A range of ten million objects takes a few kilobytes. A page is a matrix of bytes with one item a row: every field
 of an item has a fixed width (where a number's width varies, JSON's insignificant space pads it), so that a page is
 a copied template row and a few table lookups: about 0.1 ms per 1,000 projected items.
+
+Contents are filler that ends in eight bytes of the object's own, so that their checksums come from tables
+(`contents.tail_tables`) and still no two objects of a range have the same bytes, if they have at least four.
 """
 
 from __future__ import annotations
 
+import struct
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
@@ -14,15 +18,32 @@ from urllib.parse import quote
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
-from airflow_dataflux.testing.columns import Choice, Digits, Piece, RowPlan
-from airflow_dataflux.testing.contents import SyntheticContent
-from airflow_dataflux.testing.names import Segment, segments_of
-from airflow_dataflux.testing.orders import SyntheticOrder
-from airflow_dataflux.testing.projection import Projection
-from airflow_dataflux.testing.records import ObjectRecord
-from airflow_dataflux.testing.refusals import invalid
-from airflow_dataflux.testing.tails import ChecksumColumn, size_choice, tail_of
+from airflow_dataflux.testing.contents import (
+    TAIL_BYTES,
+    SyntheticContent,
+    combine,
+    crc32c,
+    encode_crc32c,
+    filler_crc32c,
+    tail_tables,
+)
+from airflow_dataflux.testing.control_messages import SyntheticObjects
+from airflow_dataflux.testing.http_messages import Projection, invalid
+from airflow_dataflux.testing.object_record import ObjectRecord
+from airflow_dataflux.testing.synthetic_names import (
+    Bytes2D,
+    Digits,
+    Indices,
+    OneOfLiterals,
+    Piece,
+    RowPlan,
+    RowTable,
+    Segment,
+    mixed,
+    segments_of,
+)
 
 _FIRST_GENERATION = 1_700_000_000_000_000
 _FIRST_UPDATED = datetime(2024, 1, 1, tzinfo=UTC)
@@ -37,9 +58,9 @@ _RESUMED_KEPT = 1 << 14
 
 
 class SyntheticRange:
-    """The objects of one SyntheticOrder: a read-only, sorted sequence."""
+    """The objects of one SyntheticObjects: a read-only, sorted sequence."""
 
-    def __init__(self, order: SyntheticOrder, *, endpoint: str) -> None:
+    def __init__(self, order: SyntheticObjects, *, endpoint: str) -> None:
         if not 0 < order.count < MAX_COUNT or not order.sizes or min(order.sizes) < 0:
             raise invalid(f"A synthetic range needs 1 to {MAX_COUNT - 1} objects and at least one size of 0 or more.")
         self.order = order
@@ -97,11 +118,11 @@ class SyntheticRange:
 
     def size_of(self, index: int) -> int:
         """Return the size of one object."""
-        return self.order.sizes[int(size_choice(index, len(self.order.sizes)))]
+        return self.order.sizes[int(size_number(index, len(self.order.sizes)))]
 
     def total_bytes(self, start: int, end: int) -> int:
         """Return the sum of the sizes of `[start, end)`."""
-        return int(self._sizes[size_choice(np.arange(start, end, dtype=np.int64), len(self._sizes))].sum())
+        return int(self._sizes[size_number(np.arange(start, end, dtype=np.int64), len(self._sizes))].sum())
 
     def record(self, index: int) -> ObjectRecord:
         """Make the record of one object."""
@@ -207,24 +228,107 @@ def _quoted(piece: Piece) -> Piece:
     """Return a piece of a name as it looks inside a URL."""
     if isinstance(piece, bytes):
         return quote(piece, safe="").encode()
-    if isinstance(piece, Choice):
-        return Choice(piece.value, tuple(quote(option, safe="").encode() for option in piece.options))
+    if isinstance(piece, OneOfLiterals):
+        return OneOfLiterals(piece.value, tuple(quote(option, safe="").encode() for option in piece.options))
     return Digits(piece.value, piece.width, tuple(quote(symbol, safe="").encode() for symbol in piece.symbols))
 
 
-def _size_piece(sizes: list[int]) -> Choice:
+def _size_piece(sizes: list[int]) -> OneOfLiterals:
     width = max(len(str(size)) for size in sizes)
     options = tuple(b'"%d"' % size + b" " * (width - len(str(size))) for size in sizes)
-    return Choice(lambda index: size_choice(index, len(sizes)), options)
+    return OneOfLiterals(lambda index: size_number(index, len(sizes)), options)
 
 
 _MOMENT: tuple[Any, ...] = (
-    Choice(
+    OneOfLiterals(
         lambda index: _updated_s(index) // 86_400,
         tuple(f"{_FIRST_UPDATED + timedelta(days=day):%Y-%m-%dT}".encode() for day in range(366)),
     ),
-    Choice(
+    OneOfLiterals(
         lambda index: _updated_s(index) % 86_400,
         tuple(b"%02d:%02d:%02d" % (s // 3600, s // 60 % 60, s % 60) for s in range(86_400)),
     ),
 )
+
+
+class ChecksumColumn:
+    """The CRC32C of every content of a range, as a column of its base64 form."""
+
+    def __init__(self, order: SyntheticObjects) -> None:
+        self._seed = order.seed
+        self._size_count = len(order.sizes)
+        self._tails = [min(size, TAIL_BYTES) for size in order.sizes]
+        self._bases = [
+            combine(filler_crc32c(order.seed, size - tail), crc32c(bytes(tail)), tail)
+            for size, tail in zip(order.sizes, self._tails, strict=True)
+        ]
+        self._base_array = np.array(self._bases, np.int64)
+        self._tail_array = np.array(self._tails, np.int64)
+        self._tail_kinds = sorted(set(self._tails))
+        self._tables = np.array(tail_tables(), np.int64)
+        self._constant = tail_of(0, order.seed)
+
+    def value(self, index: int) -> int:
+        """Return one checksum."""
+        number = size_number(index, self._size_count)
+        tail_bytes, tables = self._tails[number], tail_tables()
+        value = self._bases[number]
+        for position, byte in enumerate(tail_of(index, self._seed)[:tail_bytes]):
+            value ^= tables[TAIL_BYTES - tail_bytes + position][byte]
+        return int(value)
+
+    def values(self, indices: Indices) -> npt.NDArray[np.int64]:
+        """Return the checksums of consecutive indices."""
+        numbers = size_number(indices, self._size_count)
+        result: npt.NDArray[np.int64] = self._base_array.take(numbers)
+        if len(self._tail_kinds) == 1:
+            return result ^ self._tail_sums(indices, self._tail_kinds[0])
+        tails = self._tail_array.take(numbers)
+        for tail_bytes in self._tail_kinds:
+            result ^= np.where(tails == tail_bytes, self._tail_sums(indices, tail_bytes), 0)
+        return result
+
+    def _tail_sums(self, indices: Indices, tail_bytes: int) -> npt.NDArray[np.int64]:
+        """Return what tails of a length add to the checksums of consecutive indices."""
+        tables = self._tables[TAIL_BYTES - tail_bytes :]
+        if tail_bytes == 0:
+            return np.zeros(len(indices), np.int64)
+        # All but the lowest byte of an index is the same for 256 indices: it is looked up once for those.
+        blocks = np.arange(indices[0] >> 8, (indices[-1] >> 8) + 1, dtype=np.int64)
+        sums = np.zeros(len(blocks), np.int64)
+        for position in range(1, tail_bytes):
+            if position < 4:
+                sums ^= tables[position].take((blocks >> (8 * position - 8)) & 0xFF)
+            else:
+                sums ^= tables[position][self._constant[position]]
+        low: npt.NDArray[np.int64] = tables[0].take(indices & 0xFF)
+        low ^= sums.take((indices >> 8) - blocks[0])
+        return low
+
+    def columns(self, indices: Indices) -> Bytes2D:
+        """Return the base64 forms, eight bytes a row."""
+        values = self.values(indices)
+        pairs, last = _base64_tables()
+        block = np.empty((len(indices), 8), np.uint8)
+        block[:, 0:2] = pairs.take(values >> 20)
+        block[:, 2:4] = pairs.take((values >> 8) & 0xFFF)
+        block[:, 4:8] = last.take(values & 0xFF)
+        return block
+
+
+@lru_cache(maxsize=1)
+def _base64_tables() -> tuple[RowTable, RowTable]:
+    """Return the two base64 characters of every 12-bit number, and the end of the encoding for a last byte."""
+    pairs = [encode_crc32c(number << 20)[:2].encode() for number in range(1 << 12)]
+    last = [encode_crc32c(number)[4:].encode() for number in range(256)]
+    return RowTable(pairs), RowTable(last)
+
+
+def tail_of(index: int, seed: int) -> bytes:
+    """Return the last eight bytes of a content: four of the index, four of the seed."""
+    return struct.pack("<II", index, seed & 0xFFFFFFFF)
+
+
+def size_number(index: Any, count: int) -> Any:
+    """Return which of `count` sizes an object has; an int or an array."""
+    return index * 0 if count == 1 else mixed(index, 977) % count

@@ -1,9 +1,13 @@
-"""One stored object with its metadata, and its representation as the API's object resource."""
+"""One stored object: its metadata, its form as the API's object resource, and preconditions on its version.
+
+Preconditions are https://cloud.google.com/storage/docs/request-preconditions.
+"""
 
 from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -11,10 +15,9 @@ from urllib.parse import quote
 
 import msgspec
 
-from airflow_dataflux.testing.checksums import encode_crc32c
-from airflow_dataflux.testing.contents import Content
-from airflow_dataflux.testing.orders import StoredVersion
-from airflow_dataflux.testing.projection import Projection, project
+from airflow_dataflux.testing.contents import Content, encode_crc32c
+from airflow_dataflux.testing.control_messages import StoredVersion
+from airflow_dataflux.testing.http_messages import Projection, invalid, not_modified, precondition_failed, project
 
 SETTABLE = ("contentType", "contentEncoding", "contentDisposition", "contentLanguage", "cacheControl", "customTime")
 """Metadata that is kept as the caller wrote it."""
@@ -90,7 +93,7 @@ def timestamp(moment_us: int) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{microseconds // 1000:03d}Z"
 
 
-def resource(record: ObjectRecord, *, bucket: str, endpoint: str) -> dict[str, Any]:
+def resource(record: ObjectRecord, *, bucket: str, endpoint: str, retention_s: int = 0) -> dict[str, Any]:
     """Return the object resource (https://cloud.google.com/storage/docs/json_api/v1/objects#resource)."""
     name = record.name.decode()
     quoted = quote(name, safe="")
@@ -123,6 +126,8 @@ def resource(record: ObjectRecord, *, bucket: str, endpoint: str) -> dict[str, A
         item["eventBasedHold"] = True
     if record.temporary_hold:
         item["temporaryHold"] = True
+    if retention_s:
+        item["retentionExpirationTime"] = timestamp(record.created_us + retention_s * 1_000_000)
     if record.hard_delete_us is not None and record.deleted_us is not None:
         item["softDeleteTime"] = timestamp(record.deleted_us)
         item["hardDeleteTime"] = timestamp(record.hard_delete_us)
@@ -143,3 +148,33 @@ def fragment(record: ObjectRecord, projection: Projection, *, bucket: str, endpo
         known = msgspec.json.encode(project(resource(record, bucket=bucket, endpoint=endpoint), projection))
         record.fragments[id(projection)] = known
     return known
+
+
+def integer(query: Mapping[str, str], parameter: str) -> int | None:
+    """Return an integer parameter, None if it is absent. Raises ApiError (400) if it is no integer."""
+    text = query.get(parameter)
+    if not text:
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise invalid(f"Invalid value for {parameter}: {text!r}", reason="invalidParameter") from None
+
+
+def check(query: Mapping[str, str], live: ObjectRecord | None, *, reading: bool = False, source: bool = False) -> None:
+    """Raise ApiError if a precondition in `query` does not hold for the live version.
+
+    412 for what must match; for what must not match 304 on reads and 412 on changes. `source` looks at the
+    `ifSource…` parameters of a copy instead.
+    """
+    names = "ifSource{}" if source else "if{}"
+    generation = live.generation if live is not None else 0
+    metageneration = live.metageneration if live is not None else 0
+    for quantity, actual in (("Generation", generation), ("Metageneration", metageneration)):
+        name = names.format(quantity)
+        wanted = integer(query, f"{name}Match")
+        if wanted is not None and wanted != actual:
+            raise precondition_failed()
+        unwanted = integer(query, f"{name}NotMatch")
+        if unwanted is not None and unwanted == actual:
+            raise not_modified() if reading else precondition_failed()

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from airflow_dataflux.testing.orders import (
+from airflow_dataflux.testing.control_messages import (
     FaultCount,
     FaultKind,
     ListingDigest,
@@ -51,7 +51,7 @@ _API_NAMES = {
 
 
 class GCSServerError(Exception):
-    """The server did not start, is gone, or refused an order."""
+    """The server did not start, has ended, or refused a call."""
 
 
 class GCSServer:
@@ -142,11 +142,11 @@ class GCSServer:
             self.configure(**self._settings)
 
     def configure(self, **settings: Any) -> None:
-        """Change some settings of the service: latency, bandwidth, page cap, budgets, tokens (`orders.Settings`)."""
+        """Change some settings of the service: latency, bandwidth, page cap, budgets, tokens (`Settings`)."""
         self._tell("configure", **settings)
 
     def create_bucket(self, name: str, **settings: Any) -> None:
-        """Make a bucket; keywords as in `orders.BucketSettings`, such as soft_delete_s, versioning or permissions."""
+        """Make a bucket; keywords as in `BucketSettings`, such as soft_delete_s, versioning or permissions."""
         self._tell("create_bucket", name=name, **_lists(settings))
 
     def change_bucket(self, name: str, **settings: Any) -> None:
@@ -190,7 +190,7 @@ class GCSServer:
         self._tell("synthesize", **order, seed=seed, storage_class=storage_class)
 
     def seed_directory(self, bucket: str, directory: str | os.PathLike[str], *, prefix: str = "") -> tuple[int, int]:
-        """Serve every file below `directory` from where it is; return how many they are, and their bytes.
+        """Serve every file below `directory` without copying it; return the number of files and their bytes.
 
         The files are hashed once, now; they must not change while they are served.
         """
@@ -198,7 +198,7 @@ class GCSServer:
         return self._ask("seed_directory", tuple[int, int], bucket=bucket, directory=path, prefix=prefix)
 
     def fail(self, kind: FaultKind, **rule: Any) -> int:
-        """Script a fault (`orders.FaultRule`) and return its identity, the index into `faults()`."""
+        """Script a fault (`FaultRule`) and return its identity, the index into `faults()`."""
         return self._ask("fail", int, kind=kind, **rule)
 
     def stop_failing(self, fault: int) -> None:
@@ -206,13 +206,13 @@ class GCSServer:
         self._tell("stop_failing", fault=fault)
 
     def faults(self) -> list[FaultCount]:
-        """Return for every fault how many requests met it and how many it really hit."""
+        """Return for every fault the number of requests that matched it, and of those that it hit."""
         return self._ask("faults", list[FaultCount])
 
     def change_later(
         self, bucket: str, name: str, data: bytes | None, *, operation: str | None = None, after: int = 0
     ) -> None:
-        """Overwrite an object, or delete it (`data` None), just before a later request (`orders.ChangeRule`)."""
+        """Overwrite an object, or delete it (`data` None), just before a later request (`ChangeRule`)."""
         self._tell("change_later", bucket=bucket, name=name, data=data, operation=operation, after=after)
 
     def changes_made(self) -> int:
@@ -247,6 +247,10 @@ class GCSServer:
     def soft_deleted(self, bucket: str) -> list[StoredVersion]:
         """Return the versions that soft delete keeps, and bills."""
         return self._ask("soft_deleted", list[StoredVersion], bucket=bucket)
+
+    def unfinished_uploads(self, bucket: str) -> list[str]:
+        """Return the names of the objects whose resumable uploads were neither finished nor given up, in order."""
+        return self._ask("unfinished_uploads", list[str], bucket=bucket)
 
     def _tell(self, command: str, **arguments: Any) -> None:
         self._order(command, arguments)

@@ -2,6 +2,9 @@
 
 Pages resume at a name, not at a position, so that a bucket may change between two pages as a real one may.
 A page token is that name in URL-safe base64, with a letter in front that makes forged tokens unlikely.
+
+`matchGlob` is https://cloud.google.com/storage/docs/json_api/v1/objects/list#list-objects-and-prefixes-using-glob:
+`*` matches within one directory, `**` across them, `?` one character, `[abc]` and `[!abc]` sets, `{a,b}` alternatives.
 """
 
 from __future__ import annotations
@@ -10,19 +13,19 @@ import base64
 import binascii
 import hashlib
 import heapq
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
 from operator import attrgetter
 
 import msgspec
 
 from airflow_dataflux.testing.buckets import Bucket
-from airflow_dataflux.testing.globs import glob_pattern
-from airflow_dataflux.testing.orders import ListingDigest, Settings
-from airflow_dataflux.testing.projection import Projection, parse_fields
-from airflow_dataflux.testing.records import ObjectRecord, fragment
-from airflow_dataflux.testing.refusals import invalid
+from airflow_dataflux.testing.control_messages import ListingDigest, Settings
+from airflow_dataflux.testing.http_messages import Projection, invalid, parse_fields
+from airflow_dataflux.testing.object_record import ObjectRecord, fragment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +54,7 @@ class ListAnswer:
 
 
 def parse_query(query: Mapping[str, str], settings: Settings) -> ListQuery:
-    """Parse the parameters of objects.list. Raises Refusal (400)."""
+    """Parse the parameters of objects.list. Raises ApiError (400)."""
     prefix = query.get("prefix", "").encode()
     start = max(prefix, query.get("startOffset", "").encode())
     if query.get("pageToken"):
@@ -249,3 +252,54 @@ def digest(bucket: Bucket, prefix: str) -> ListingDigest:
         first=None if first is None else first.decode(),
         last=None if last is None else last.decode(),
     )
+
+
+@lru_cache(maxsize=256)
+def glob_pattern(glob: str) -> re.Pattern[str]:
+    """Return a pattern whose fullmatch is the glob's. Raises ApiError (400) if the glob is malformed."""
+    out: list[str] = []
+    depth, position = 0, 0
+    while position < len(glob):
+        character = glob[position]
+        if glob.startswith("**", position):
+            # `a/**/b` also matches `a/b`.
+            if glob.startswith("**/", position) and (position == 0 or glob[position - 1] == "/"):
+                out.append("(?:.*/)?")
+                position += 3
+            else:
+                out.append(".*")
+                position += 2
+            continue
+        if character == "*":
+            out.append("[^/]*")
+        elif character == "?":
+            out.append("[^/]")
+        elif character == "[":
+            end = glob.find("]", position + 2)
+            if end < 0:
+                raise invalid(f"Invalid glob {glob!r}: '[' without ']'.", reason="invalidParameter")
+            inner = glob[position + 1 : end]
+            negated = inner[0] in "!^"
+            body = (inner[1:] if negated else inner).replace("\\", r"\\").replace("[", r"\[").replace("^", r"\^")
+            out.append(f"[^/{body}]" if negated else f"[{body}]")
+            position = end
+        elif character == "{":
+            depth += 1
+            out.append("(?:")
+        elif character == "}" and depth:
+            depth -= 1
+            out.append(")")
+        elif character == "," and depth:
+            out.append("|")
+        elif character == "\\" and position + 1 < len(glob):
+            position += 1
+            out.append(re.escape(glob[position]))
+        else:
+            out.append(re.escape(character))
+        position += 1
+    if depth:
+        raise invalid(f"Invalid glob {glob!r}: '{{' without '}}'.", reason="invalidParameter")
+    try:
+        return re.compile("".join(out), re.DOTALL)
+    except re.error as error:
+        raise invalid(f"Invalid glob {glob!r}: {error}.", reason="invalidParameter") from error

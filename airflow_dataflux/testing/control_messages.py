@@ -1,6 +1,6 @@
 """What the owner of a server tells it and asks of it: plain data that both processes share.
 
-All of it travels as MessagePack through the private control API (`control.py`).
+All of it travels as MessagePack through the private control API (`Control` in `server.py`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ import msgspec
 
 NameStyle = Literal["flat", "classes", "deep", "uuid", "unicode", "timestamps"]
 
-FaultKind = Literal["status", "reset", "lose_answer", "reset_body", "truncate", "flip", "stall", "stall_body"]
+FaultKind = Literal[
+    "status", "answer", "reset", "lose_answer", "reset_body", "truncate", "flip", "stall", "stall_body", "trickle"
+]
 
 
 class BucketSettings(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -22,6 +24,7 @@ class BucketSettings(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         location, location_type: as reported.
         versioning: keep noncurrent versions.
         soft_delete_s: how long deleted objects are kept, reported and counted; 0 is off.
+        hard_delete_paused: what is soft-deleted stays until the pause ends.
         retention_s: objects cannot be deleted or replaced before this age; 0 is off.
         default_event_based_hold: new objects are held.
         autoclass, hierarchical_namespace: reported only.
@@ -34,6 +37,7 @@ class BucketSettings(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     location_type: str = "multi-region"
     versioning: bool = False
     soft_delete_s: int = 0
+    hard_delete_paused: bool = False
     retention_s: int = 0
     default_event_based_hold: bool = False
     autoclass: bool = False
@@ -42,13 +46,13 @@ class BucketSettings(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     permissions: list[str] | None = None
 
 
-class SyntheticOrder(msgspec.Struct, kw_only=True):
+class SyntheticObjects(msgspec.Struct, kw_only=True):
     """Objects whose names and contents follow from arithmetic; they take no memory.
 
     Attributes:
         bucket: where they appear.
         count: how many.
-        style: how they are named (`names.py`).
+        style: how they are named (`synthetic_names.py`).
         prefix: put before every name.
         sizes: sizes in bytes; each object has one of them, chosen by a hash of its index.
         seed: makes another run of names (uuid) and contents.
@@ -116,9 +120,11 @@ class FaultRule(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     Attributes:
         kind: what happens.
             status: the answer is `status`, nothing is done. reset: the connection is reset, nothing is done.
+            answer: the answer is `status` with `body` and `headers`, as if somebody else had answered.
             lose_answer: the request is carried out, then the connection is reset before the answer.
             reset_body, truncate: the connection is reset, or closed as if in order, after `after_bytes` of the body.
             flip: one bit of the body is wrong; headers, checksum included, are right.
+            trickle: the body comes byte by byte, `stall_s` apart.
             stall, stall_body: nothing comes for `stall_s`, before the headers or after `after_bytes` of the body.
         operation: list, read, stat, upload, compose, copy, delete, patch, batch, bucket, permissions, token;
             None is any.
@@ -127,7 +133,9 @@ class FaultRule(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         probability: of a hit, by the rule's own seeded generator.
         nth: see above.
         times: most hits; None is unlimited.
-        status: of `status` faults.
+        status: of `status` and `answer` faults.
+        body, headers: of `answer` faults.
+        after_work: whether an `answer` fault comes after the request was carried out, or in its place.
         retry_after_s: sent as Retry-After with it.
         after_bytes: how much of the body still comes; None is half of it.
         stall_s: length of a stall.
@@ -142,6 +150,9 @@ class FaultRule(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     nth: int | None = None
     times: int | None = None
     status: int = 503
+    body: bytes = b""
+    headers: dict[str, str] = {}
+    after_work: bool = False
     retry_after_s: float | None = None
     after_bytes: int | None = None
     stall_s: float = 0.0

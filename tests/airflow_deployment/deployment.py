@@ -31,8 +31,8 @@ from typing import Any, Self
 import urllib3
 
 from airflow_dataflux.core.errors import DatafluxError
-from airflow_dataflux.testing.keeper import Keeper
-from airflow_dataflux.testing.processes import kill_all, processes_of
+from airflow_dataflux.testing import isolated_environment
+from airflow_deployment.reaper import Reaper, kill_all, processes_of
 
 _USER = "admin"
 _POLL_S = 0.5
@@ -41,6 +41,8 @@ _STOP_S = 10.0
 _RESTART_S = 120.0
 _LOCK_S = 60
 """How long SQLite may wait for its one writer; its default of 5 s is too short for five busy processes."""
+_CALLS = 3
+"""How many calls of the API may wait for that lock in vain, one after the other."""
 _API_TIMEOUT_S = 60
 """How long a task waits for an answer of the API server; its default of 5 s is too short where all share few cores."""
 _ANSWER_S = 180
@@ -111,7 +113,7 @@ class AirflowDeployment:
             **(environment or {}),
         }
         self._components: list[_Component] = []
-        self._keeper: Keeper | None = None
+        self._reaper: Reaper | None = None
         self._http = urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(connect=_ANSWER_S, read=_ANSWER_S))
         self._token: str | None = None
 
@@ -159,9 +161,9 @@ class AirflowDeployment:
         # A killed supervisor leaves its tasks, and a killed task its children.
         kill_all(self.processes)
         self._components.clear()
-        if self._keeper is not None:
-            self._keeper.close()
-            self._keeper = None
+        if self._reaper is not None:
+            self._reaper.close()
+            self._reaper = None
 
     def processes(self) -> list[int]:
         """Return the pids of every process that runs for this deployment, tasks and their children included."""
@@ -188,7 +190,7 @@ class AirflowDeployment:
         self, *arguments: str, timeout_s: float = 120.0, environment: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
         """Run `airflow <arguments>` in this deployment and return how it ended; a failure is not raised."""
-        return subprocess.run(  # noqa: S603 - the interpreter and the arguments are the caller's own
+        return subprocess.run(
             self._airflow(arguments),
             env={**self._environment, **(environment or {})},
             cwd=self.home,
@@ -235,9 +237,9 @@ class AirflowDeployment:
     def backfill(self, dag_id: str, *, from_date: str, to_date: str, **options: str | int) -> None:
         """Create a backfill; `options` are those of the API and the command, `max_active_runs`, `reprocess_behavior`.
 
-        The API does it, except on SQLite. That has one writer: a backfill's creation fails, half done, when anybody
-        else writes meanwhile, and the API refuses it altogether. There the command does it while scheduler and DAG
-        processor are stopped: no task may run.
+        The API does it, except on SQLite. SQLite has one writer: creating a backfill fails, half done, if another
+        process writes at the same time. There the command does it while scheduler and DAG processor are stopped: no
+        task may run.
         """
         self.wait_for_dag(dag_id)
         self.unpause(dag_id)
@@ -373,10 +375,10 @@ class AirflowDeployment:
     ) -> _Component:
         log = self.home / "components" / f"{name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
-        if self._keeper is None:
-            self._keeper = Keeper(self.home)
+        if self._reaper is None:
+            self._reaper = Reaper(self.home)
         with log.open("ab") as output:
-            process = subprocess.Popen(  # noqa: S603 - the command is ours or the caller's own
+            process = subprocess.Popen(
                 command,
                 env={**self._environment, **(environment or {})},
                 cwd=self.home,
@@ -385,7 +387,7 @@ class AirflowDeployment:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # a Ctrl-C in the caller's terminal is the caller's; it calls stop()
             )
-        self._keeper.watch(process.pid)
+        self._reaper.watch(process.pid)
         return _Component(name=name, process=process, log=log, watched=watched)
 
     @contextmanager
@@ -433,7 +435,9 @@ class AirflowDeployment:
     def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
         # SQLite has one writer. A transaction that has read before another one wrote cannot wait for its turn, however
         # long it may wait for the lock (https://www.sqlite.org/isolation.html). It is rolled back: nothing was done.
-        deadline = time.monotonic() + _LOCK_S
+        # One that may wait has used up its time for the lock when it fails: two requests of the API server can wait for
+        # each other that long. So the limit is for several such calls.
+        deadline = time.monotonic() + _CALLS * _LOCK_S
         while True:
             status, answer = self._authorized(method, path, body)
             if not (self._on_sqlite and _is_database_error(status, answer)) or time.monotonic() > deadline:
@@ -477,30 +481,6 @@ def _is_database_error(status: int, answer: Mapping[str, Any]) -> bool:
     """Return whether Airflow's API says that its database failed it, not that the call was wrong."""
     detail = answer.get("detail")
     return status == 500 and isinstance(detail, dict) and detail.get("reason") == "Database error"
-
-
-def isolated_environment(home: str | os.PathLike[str], dags_folder: str | os.PathLike[str]) -> dict[str, str]:
-    """Return this process's environment turned to an Airflow of its own: its home, a SQLite database, its DAGs.
-
-    For tests that run Airflow in their own process: put it in the place of `os.environ` before Airflow is first
-    imported. Any version of Airflow.
-    """
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW__")}
-    home = Path(home).resolve()
-    settings = {
-        "CORE__DAGS_FOLDER": str(Path(dags_folder).absolute()),
-        "CORE__LOAD_EXAMPLES": "False",
-        "CORE__FERNET_KEY": "",
-        "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}?timeout={_LOCK_S}",
-        "LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
-        "LOGGING__COLORED_CONSOLE_LOG": "False",
-        "USAGE_DATA_COLLECTION__ENABLED": "False",
-    }
-    return {
-        **inherited,
-        "AIRFLOW_HOME": str(home),
-        **{f"AIRFLOW__{name}": value for name, value in settings.items()},
-    }
 
 
 def _component_environment(home: Path, port: int, parallelism: int) -> dict[str, str]:
