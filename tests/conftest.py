@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import settings
 
-from airflow_dataflux.core.listing.plan import HandOver
+from airflow_dataflux.core.listing.messages import HandOver
 
 # A property is about results. How long an example takes depends on imports and on what else runs on the machine.
 settings.register_profile("suite", deadline=None)
@@ -21,4 +21,4 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def early_hand_over(monkeypatch: pytest.MonkeyPatch) -> None:
     """Listings of more than some pages get an engine, whatever the first pages make them expect of the rest."""
     early = HandOver(after_pages=24, remaining_pages=20, unknown_after_pages=48)
-    monkeypatch.setattr("airflow_dataflux.core.listing.listingrun.HAND_OVER", early)
+    monkeypatch.setattr("airflow_dataflux.core.listing.run.HAND_OVER", early)

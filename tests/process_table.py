@@ -6,7 +6,10 @@ one of two errors, depending on the moment.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
+import subprocess
 import time
 from collections.abc import Iterable
 
@@ -56,6 +59,23 @@ def engines_among(pids: Iterable[int]) -> list[int]:
         except psutil.NoSuchProcess:
             continue
     return found
+
+
+def kill_all(started: subprocess.Popen[str]) -> None:
+    """Kill a whole tree at one moment: frozen from above, nothing is started or tidied up meanwhile."""
+    pids: list[int] = []
+    found = [started.pid]
+    while found != pids:
+        pids = found
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+        found = [started.pid, *descendants(started.pid)]
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    started.communicate()
+    assert wait_until_gone(pids[1:]) == []
 
 
 def parent_of(pid: int) -> int:

@@ -104,7 +104,7 @@ def test_the_version_is_written_in_one_place(metadata: Message) -> None:
     quoted = re.compile(rf"""["']{re.escape(airflow_dataflux.__version__)}["']""")
     files = [ROOT / "pyproject.toml", *PACKAGE.rglob("*.py")]
     holders = [str(path.relative_to(ROOT)) for path in files if quoted.search(path.read_text(encoding="utf-8"))]
-    assert holders == ["airflow_dataflux/__init__.py"]
+    assert holders == ["airflow_dataflux/_version.py"]
 
 
 def test_the_changelog_tells_what_this_version_brings() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from process_table import engines
 
-from airflow_dataflux.testing.deployment import isolated_environment
+from airflow_dataflux.testing import isolated_environment
 
 ROOT = Path(__file__).resolve().parents[2]
 HOME = Path(tempfile.mkdtemp(prefix="airflow-dataflux-tests-"))

@@ -7,12 +7,28 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import airflow
 
 AIRFLOW_3 = not airflow.__version__.startswith("2.")
+HAS_APPROVALS = tuple(map(int, airflow.__version__.split(".")[:2])) >= (3, 1)
+"""Whether this Airflow has the operator that asks a person; without it, the example that uses it defines no DAG."""
+
+EXAMPLE_FILES = sorted(path.stem for path in (Path(__file__).parents[2] / "dags").glob("*.py"))
+EXAMPLES = [name for name in EXAMPLE_FILES if HAS_APPROVALS or name != "approve_cost"]
+"""The example DAGs that this Airflow can run; each is in a file of its name."""
+
+
+def dag_bag_class() -> Any:
+    """Return Airflow's class, which is elsewhere since 3.2."""
+    try:
+        from airflow.dag_processing.dagbag import DagBag
+    except ModuleNotFoundError:
+        from airflow.models.dagbag import DagBag
+    return DagBag
 
 
 @cache
@@ -20,12 +36,8 @@ def dag_bag() -> Any:
     """Return all DAGs of the folder, parsed once. Needs the database in 2.11."""
     folder = os.environ["AIRFLOW__CORE__DAGS_FOLDER"]
     if AIRFLOW_3:
-        from airflow.dag_processing.dagbag import DagBag
-
-        return DagBag(dag_folder=folder)
-    from airflow.models.dagbag import DagBag
-
-    bag = DagBag(dag_folder=folder, include_examples=False)
+        return dag_bag_class()(dag_folder=folder)
+    bag = dag_bag_class()(dag_folder=folder, include_examples=False)
     bag.sync_to_db()  # in 3.x dag.test() does it; an event of an asset alias needs it
     return bag
 
@@ -72,7 +84,19 @@ def run_dag(dag_id: str, conf: dict[str, Any] | None = None, logical_date: datet
     """
     dag = dag_bag().get_dag(dag_id)
     dated = {} if logical_date is None else {"logical_date" if AIRFLOW_3 else "execution_date": logical_date}
-    return FinishedRun(dag.test(run_conf=conf or {}, **dated))
+    # Airflow writes a run's values into the parameters of the DAG and of its tasks, which later runs here share, and
+    # 2.11 gives a mapped task other parameters, with the run's values in them.
+    owners = [(owner, owner.params) for owner in (dag, *dag.tasks)]
+    parameters = [params.get_param(name) for _, params in owners for name in params]
+    defaults = [parameter.value for parameter in parameters]
+    try:
+        return FinishedRun(dag.test(run_conf=conf or {}, **dated))
+    finally:
+        for parameter, default in zip(parameters, defaults, strict=True):
+            parameter.value = default
+        for owner, params in owners:
+            if owner.params is not params:
+                owner.params = params
 
 
 def failure(run: FinishedRun, task_id: str, log: Callable[[], list[str]]) -> str:

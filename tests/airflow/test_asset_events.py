@@ -77,6 +77,24 @@ def test_a_damaged_manifest_that_is_to_be_replaced_stops_nothing(gcs_server, tmp
     assert len(asset_events("gs://damaged/")) == 1
 
 
+def test_splits_have_an_event_exactly_when_one_of_them_changed(gcs_server, tmp_path: Path) -> None:
+    gcs_server.create_bucket("divided")
+    gcs_server.put_many("divided", {f"{number:03}": b"x" for number in range(40)})
+    listed, uri = (tmp_path / "listed").as_uri(), (tmp_path / "splits").as_uri()
+    conf = {"manifest": listed, "manifest_uri": uri}
+    events = []
+    for more in (None, None, "040", None):
+        if more:
+            gcs_server.put("divided", more, b"y")
+        run_dag("list_only", {"bucket": "divided", "manifest_uri": listed})
+        run = run_dag("announcing_splits", conf)
+        assert run.state == "success"
+        events.append(asset_events("gs://announced/splits"))
+    assert [len(each) for each in events] == [1, 1, 2, 2]
+    assert [(event["objects"], event["bytes"]) for event in events[-1]] == [(40, 40), (41, 41)]
+    assert {name: found["fingerprint"] for name, found in run.xcom("select").items()} == events[-1][-1]["fingerprints"]
+
+
 def test_a_change_that_a_lost_try_saw_is_still_told(gcs_server, tmp_path: Path) -> None:
     gcs_server.create_bucket("lost")
     gcs_server.put("lost", "one", b"1")

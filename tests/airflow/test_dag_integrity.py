@@ -7,19 +7,23 @@ import pickle
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-from dag_runs import AIRFLOW_3, dag_bag
+from dag_runs import AIRFLOW_3, EXAMPLE_FILES, EXAMPLES, dag_bag
 
 from airflow_dataflux import (
+    ChangedPartitionsOperator,
     ComposeDownloadOperator,
+    ComposePackOperator,
     FastListOperator,
     JoinManifestsOperator,
+    JoinPacksOperator,
     NameRangesOperator,
+    PruneStagedOperator,
+    SelectOperator,
     SweepCompositesOperator,
 )
-from airflow_dataflux.operators.dataflux import DatafluxOperator
+from airflow_dataflux.operators.base import DatafluxOperator
 
 pytestmark = pytest.mark.usefixtures("airflow_database")
 
@@ -28,28 +32,41 @@ OPERATORS = [
     ComposeDownloadOperator,
     NameRangesOperator,
     JoinManifestsOperator,
+    SelectOperator,
     SweepCompositesOperator,
+    ComposePackOperator,
+    JoinPacksOperator,
+    ChangedPartitionsOperator,
+    PruneStagedOperator,
 ]
-ROOT = Path(__file__).resolve().parents[2]
+ATTRIBUTES = {"dry_run": "is_dry_run", "output": "output_uri"}
+"""Parameters whose names Airflow's own operator has for something else."""
 
 ARGUMENTS = {
     FastListOperator: {"bucket": "b"},
     ComposeDownloadOperator: {"manifest": "gs://b/m", "destination": "/data"},
     NameRangesOperator: {"bucket": "b"},
     JoinManifestsOperator: {"manifests": [], "manifest_uri": "gs://b/m"},
+    SelectOperator: {"manifest": "gs://b/m"},
     SweepCompositesOperator: {"bucket": "b"},
+    ComposePackOperator: {"manifest": "gs://b/m", "output": "gs://b/p/"},
+    JoinPacksOperator: {"packs": []},
+    ChangedPartitionsOperator: {"manifest": "gs://b/m"},
+    PruneStagedOperator: {"root": "/data"},
 }
 
 
-def parameters(operator: type) -> list[str]:
-    """Return the operator's own parameters, without what it passes on."""
-    return [name for name in inspect.signature(operator.__init__).parameters if name not in ("self", "kwargs")]
+def defaults(operator: type) -> dict[str, object]:
+    """Return the parameters with their defaults: the operator's own, then those that all operators here share."""
+    both = [*inspect.signature(operator.__init__).parameters.items()]
+    both += inspect.signature(DatafluxOperator.__init__).parameters.items()
+    return {name: parameter.default for name, parameter in both if name not in ("self", "kwargs")}
 
 
 def test_every_dag_file_imports_and_every_dag_has_tasks() -> None:
     bag = dag_bag()
     assert bag.import_errors == {}
-    assert {path.stem for path in (ROOT / "dags").glob("*.py")} <= set(bag.dags), "a file is named as its DAG is"
+    assert set(EXAMPLES) == set(EXAMPLE_FILES) & set(bag.dags), "a file is named as its DAG is"
     assert all(dag.tasks for dag in bag.dags.values())
 
 
@@ -67,7 +84,7 @@ def test_every_dag_survives_serialisation() -> None:
         assert sorted(again.task_ids) == sorted(dag.task_ids)
 
 
-@pytest.mark.parametrize("dag_id", sorted(path.stem for path in (ROOT / "dags").glob("*.py")))
+@pytest.mark.parametrize("dag_id", EXAMPLES)
 def test_every_example_is_explained_and_its_form_is_complete(dag_id: str) -> None:
     dag = dag_bag().get_dag(dag_id)
     assert len(dag.doc_md) > 100
@@ -85,7 +102,7 @@ def test_every_example_is_explained_and_its_form_is_complete(dag_id: str) -> Non
                 type(param)(example, **{key: value for key, value in schema.items() if key != "examples"}).resolve()
 
 
-@pytest.mark.parametrize("dag_id", sorted(path.stem for path in (ROOT / "dags").glob("*.py")))
+@pytest.mark.parametrize("dag_id", EXAMPLES)
 def test_the_form_of_every_example_can_be_sent_as_it_opens(dag_id: str) -> None:
     dag = dag_bag().get_dag(dag_id)
     for name in dag.params:
@@ -106,16 +123,16 @@ def test_an_operator_can_be_pickled_and_its_own_dry_run_is_untouched(operator: t
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_every_parameter_is_templated_documented_and_only_assigned(operator: type) -> None:
     documented = (operator.__doc__ or "") + (DatafluxOperator.__doc__ or "")
-    marker = {name: object() for name in parameters(operator)}
+    marker = {name: object() for name in defaults(operator)}
     made = operator(task_id="t", **marker)
     for name, value in marker.items():
-        attribute = "is_dry_run" if name == "dry_run" else name
+        attribute = ATTRIBUTES.get(name, name)
         assert attribute in operator.template_fields, name
         assert getattr(made, attribute) is value, "a value was touched before it was rendered"
         entry = re.search(rf":param {name}:(.*?)(?=:param |\Z)", documented, re.DOTALL)
         assert entry is not None, f"{name} is not documented"
         assert "(templated)" in entry[1], name
-    assert set(operator.template_fields) == {"is_dry_run" if n == "dry_run" else n for n in marker}
+    assert set(operator.template_fields) == {ATTRIBUTES.get(name, name) for name in marker}
     assert set(operator.template_fields_renderers) <= set(operator.template_fields)
 
 
@@ -123,8 +140,14 @@ def test_the_public_interface_is_the_agreed_one() -> None:
     shared = [("user_project", None), ("gcp_conn_id", "google_cloud_default"), ("impersonation_chain", None)]
     agreed = {
         FastListOperator: [
-            *[("bucket", inspect.Parameter.empty), ("prefix", ""), ("match_glob", None), ("storage_classes", None)],
-            *[("updated_after", None), ("updated_before", None), ("min_bytes", None), ("max_bytes", None)],
+            *[("bucket", inspect.Parameter.empty), ("prefix", ""), ("match_glob", None), ("exclude_glob", None)],
+            *[
+                ("storage_classes", None),
+                ("updated_after", None),
+                ("updated_before", None),
+                ("min_bytes", None),
+                ("max_bytes", None),
+            ],
             *[("include_placeholders", False), ("manifest_uri", None), ("seed_manifest", None), ("shards", None)],
             *[("shard_bytes", None), ("on_unchanged", "continue"), ("on_empty", "continue")],
             *[("name_range", None), ("workers", None), ("streams", None), ("report", True), *shared],
@@ -133,14 +156,14 @@ def test_the_public_interface_is_the_agreed_one() -> None:
             *[("manifest", inspect.Parameter.empty), ("destination", inspect.Parameter.empty)],
             *[("strategy", "auto"), ("max_composite_bytes", 100_000_000)],
             *[("composite_prefix", "dataflux-composed-objects/"), ("strip_prefix", "")],
-            *[("delete_extraneous", False), ("on_changed_object", "fail"), ("max_in_flight", None)],
-            *[("workers", None), ("dry_run", False), ("report", True), *shared],
+            *[("delete_extraneous", False), ("on_changed_object", "fail")],
+            *[("on_unreadable_object", "fail"), ("on_unsafe_name", "fail"), ("decompress", False)],
+            *[("reuse_from", None), ("receipt_directory", None), ("max_in_flight", None), ("workers", None)],
+            *[("max_usd", None), ("dry_run", False), ("report", True), *shared],
         ],
     }
     for operator, expected in agreed.items():
-        signature = inspect.signature(operator.__init__)
-        own = [(name, signature.parameters[name].default) for name in parameters(operator)]
-        assert own == expected
+        assert list(defaults(operator).items()) == expected
 
 
 @pytest.mark.parametrize(
@@ -149,7 +172,7 @@ def test_the_public_interface_is_the_agreed_one() -> None:
         (["list"], ["airflow-provider-dataflux", "0.1.0"]),
         (["get", "airflow-provider-dataflux"], ["airflow-provider-dataflux", "0.1.0"]),
         (["hooks"], ["gcpdataflux", "airflow_dataflux.hooks.dataflux.DatafluxHook", "Google Cloud Dataflux"]),
-        (["links"], [f"airflow_dataflux.links.storage.{name}Link" for name in ("Bucket", "Manifest", "Receipt")]),
+        (["links"], [f"airflow_dataflux.links.{name}Link" for name in ("Bucket", "Manifest", "Receipt")]),
     ],
 )
 def test_airflows_own_command_shows_the_provider(arguments: list[str], expected: list[str]) -> None:

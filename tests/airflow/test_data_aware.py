@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow_deployment import AirflowDeployment
 from dag_runs import AIRFLOW_3
 from waiting import wait_until
 
 from airflow_dataflux.testing import GCSServer
-from airflow_dataflux.testing.deployment import AirflowDeployment
 
 pytestmark = [
     pytest.mark.deployment,

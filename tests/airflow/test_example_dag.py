@@ -79,7 +79,7 @@ def test_a_run_by_hand_has_no_logical_date_and_counts_for_the_day_it_was_asked_f
     assert staged_on(conf, "2026-03-06") == OBJECTS
 
 
-def test_an_empty_bucket_skips_the_staging_and_the_verification(conf: dict, gcs_server) -> None:
+def test_an_empty_bucket_fails_the_listing_and_stages_nothing(conf: dict, gcs_server) -> None:
     gcs_server.create_bucket("empty")
     run = run_dag("stage_training_data", {**conf, "bucket": "empty"})
-    assert run.states() == {"list": ["success"], "stage": ["skipped"], "verify": ["skipped"]}
+    assert run.states() == {"list": ["failed"], "stage": ["upstream_failed"], "verify": ["upstream_failed"]}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from dag_runs import AIRFLOW_3
+from dag_runs import dag_bag_class
 
 pytestmark = pytest.mark.usefixtures("airflow_database")
 
@@ -21,15 +21,13 @@ TEMPLATE = yaml.safe_load(re.findall(r"^```yaml\n(.*?)^```$", PAGE, re.MULTILINE
 
 def serialised_and_back(name: str, directory: Path) -> Any:
     """Return a DAG of the page as the scheduler reads it from the database."""
-    if AIRFLOW_3:
-        from airflow.dag_processing.dagbag import DagBag
+    try:
         from airflow.serialization.serialized_objects import DagSerialization as Serialisation
-    else:
-        from airflow.models.dagbag import DagBag
+    except ImportError:  # before 3.2
         from airflow.serialization.serialized_objects import SerializedDAG as Serialisation
     file = directory / f"{name}.py"
     file.write_text(DAGS[name], encoding="utf-8")
-    bag = DagBag(str(file))
+    bag = dag_bag_class()(str(file))
     assert bag.import_errors == {}
     return Serialisation.from_dict(json.loads(json.dumps(Serialisation.to_dict(bag.dags[name]))))
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 from dag_runs import AIRFLOW_3, failure, run_dag
 
+from airflow_dataflux import DatafluxHook
+from airflow_dataflux.core.config import Filters, RunIdentity
 from airflow_dataflux.core.manifest import Manifest
 
 pytestmark = pytest.mark.usefixtures("airflow_database")
@@ -35,13 +39,18 @@ def test_a_listing_returns_the_reference_of_all_objects(bucket, tmp_path: Path) 
 
 def test_every_filter_reaches_the_listing_through_its_template(bucket) -> None:
     bucket.put("data", "train/cold.txt", b"x" * 5, storage_class="NEARLINE")
-    conf = {"bucket": "data", "match_glob": "train/**.txt", "min_bytes": "3", "max_bytes": "5"}
-    assert run_dag("list_only", conf).xcom("list")["object_count"] == 4
-    assert run_dag("list_only", {**conf, "storage_classes": "standard"}).xcom("list")["object_count"] == 3
-    assert run_dag("list_only", {**conf, "updated_before": "2020-01-01"}).xcom("list")["object_count"] == 0
-    assert run_dag("list_only", {**conf, "updated_after": "2020-01-01T00:00:00Z"}).xcom("list")["object_count"] == 4
-    everything = {"bucket": "data", "prefix": "train/", "include_placeholders": "True"}
-    assert run_dag("list_only", everything).xcom("list")["object_count"] == 42
+    some = {"match_glob": "train/**.txt", "min_bytes": "3", "max_bytes": "5"}
+    cases: list[tuple[dict[str, str], int]] = [
+        (some, 4),
+        ({**some, "exclude_glob": "**/*3.txt"}, 3),
+        ({**some, "storage_classes": "standard"}, 3),
+        ({**some, "updated_before": "2020-01-01"}, 0),
+        ({**some, "updated_after": "2020-01-01T00:00:00Z"}, 4),
+        ({"prefix": "train/", "include_placeholders": "True"}, 42),
+    ]
+    assert {name for given, _ in cases for name in given} - {"prefix"} == {each.name for each in fields(Filters)}
+    for given, count in cases:
+        assert run_dag("list_only", {"bucket": "data", **given}).xcom("list")["object_count"] == count, given
 
 
 def test_shards_are_returned_and_the_whole_reference_is_beside_them(bucket, tmp_path: Path) -> None:
@@ -86,6 +95,21 @@ def test_an_unchanged_bucket_skips_the_task_only_when_asked(bucket, tmp_path: Pa
     assert str(run_dag("list_only", conf).task("list").state) == "skipped"
 
 
+def test_more_shard_references_than_a_row_should_hold_are_an_error_that_says_what_helps(
+    bucket, tmp_path: Path, airflow_log
+) -> None:
+    """Each shard of an inline manifest carries the prefixes of the whole."""
+    bucket.put_many("data", {f"many/{number:04}": b"x" for number in range(1000)})
+    prefixes = ["many/", *(f"{number:03}/{'p' * 200}" for number in range(50))]
+    conf = {"bucket": "data", "prefix": prefixes, "shards": 1000}
+    log = failure(run_dag("list_only", conf), "list", airflow_log)
+    assert "The references of 1000 shards take" in log
+    assert "Set manifest_uri" in log
+    run = run_dag("list_only", {**conf, "manifest_uri": (tmp_path / "manifest").as_uri()})
+    assert len(run.xcom("list")) == 1000
+    assert len(json.dumps(run.xcom("list"))) < 1 << 20
+
+
 def test_the_links_lead_to_the_bucket_and_to_the_manifest(bucket, tmp_path: Path) -> None:
     uri = (tmp_path / "manifest").as_uri()
     run = run_dag("list_only", {"bucket": "data", "prefix": "train/0", "manifest_uri": uri})
@@ -94,23 +118,29 @@ def test_the_links_lead_to_the_bucket_and_to_the_manifest(bucket, tmp_path: Path
     assert run.xcom("list", "_link_ManifestLink") == run.file_link("manifest", f"{uri}/manifest.json", "list")
 
 
-def test_a_manifest_in_a_bucket_is_linked_to_the_console(bucket) -> None:
+def test_a_manifest_in_a_bucket_is_linked(bucket) -> None:
+    """To this package's page in 3.x, to the console in 2.11."""
     run = run_dag("list_only", {"bucket": "data", "manifest_uri": "gs://data/manifests/today"})
-    address = "https://console.cloud.google.com/storage/browser/_details/data/manifests/today/manifest.json"
-    assert run.xcom("list", "_link_ManifestLink") == address
-    assert run.xcom("list", "dataflux_manifest") is None
-    page = run.file_link("report", "gs://data/manifests/today/report.html", "list")
-    in_console = address.replace("manifest.json", "report.html")
-    assert run.xcom("list", "_link_ReportLink") == (page if AIRFLOW_3 else in_console)
+    console = "https://console.cloud.google.com/storage/browser/_details/data/manifests/today/"
+    report = run.xcom("list", "dataflux_report")["uri"]
+    assert report.startswith("gs://data/manifests/today/reports/")
+    for link, document, uri in (
+        ("Manifest", "manifest", "gs://data/manifests/today/manifest.json"),
+        ("Report", "report", report),
+    ):
+        page = run.file_link(document, uri, "list")
+        in_console = console + uri.partition("/today/")[2]
+        assert run.xcom("list", f"_link_{link}Link") == (page if AIRFLOW_3 else in_console)
 
 
 def test_the_report_is_linked_and_described_in_xcom(bucket, tmp_path: Path) -> None:
     uri = (tmp_path / "manifest").as_uri()
     run = run_dag("list_only", {"bucket": "data", "prefix": "train/", "manifest_uri": uri})
     reference, report = run.xcom("list"), run.xcom("list", "dataflux_report")
+    (page,) = (tmp_path / "manifest" / "reports").iterdir()
     assert report == {
         "kind": "listing",
-        "uri": f"{uri}/report.html",
+        "uri": page.as_uri(),
         "title": "gs://data/train/",
         "object_count": 40,
         "total_bytes": reference["total_bytes"],
@@ -118,7 +148,7 @@ def test_the_report_is_linked_and_described_in_xcom(bucket, tmp_path: Path) -> N
         "finished_at": report["finished_at"],
     }
     assert run.xcom("list", "_link_ReportLink") == run.file_link("report", report["uri"], "list")
-    assert reference["fingerprint"] in (tmp_path / "manifest" / "report.html").read_text(encoding="utf-8")
+    assert reference["fingerprint"] in page.read_text(encoding="utf-8")
 
 
 def test_no_report_is_written_where_none_is_wanted_or_there_is_no_place(bucket, tmp_path: Path) -> None:
@@ -127,12 +157,14 @@ def test_no_report_is_written_where_none_is_wanted_or_there_is_no_place(bucket, 
         run = run_dag("list_only", {"bucket": "data", **conf})
         assert run.state == "success"
         assert run.xcom("list", "dataflux_report") is None
-    assert not (tmp_path / "manifest" / "report.html").exists()
+    assert not (tmp_path / "manifest" / "reports").exists()
 
 
 def test_the_log_ends_with_what_was_found(bucket, airflow_log) -> None:
     run_dag("list_only", {"bucket": "data"})
-    assert any("41 objects, 785 bytes in the manifest in XCom (changed)" in line for line in airflow_log())
+    log = airflow_log()
+    assert any("Listed gs://data/: 41 objects, 785 B in " in line for line in log)
+    assert any("The data changed since the earlier listing" in line for line in log)
 
 
 @pytest.mark.parametrize(
@@ -199,22 +231,99 @@ def test_a_million_objects_are_listed_exactly_however_many_streams_there_are(gcs
     assert references[0]["fingerprint"] == references[1]["fingerprint"]
 
 
-def test_the_log_has_groups_for_what_comes_before_and_after_the_listing(bucket, tmp_path: Path, airflow_log) -> None:
+def test_a_log_says_each_thing_once_and_in_the_open(bucket, tmp_path: Path, airflow_log) -> None:
     uri = (tmp_path / "manifest").as_uri()
     run_dag("list_only", {"bucket": "data", "manifest_uri": uri, "seed_manifest": uri})
     log = airflow_log()
-
-    def groups(name: str) -> str:
-        """Return the text of every group of this name; what logs twice is there twice."""
-        begins = [number for number, line in enumerate(log) if f"::group::{name}" in line]
-        ends = [next(n for n, line in enumerate(log) if n > begin and "::endgroup::" in line) for begin in begins]
-        return "\n".join(line for begin, end in zip(begins, ends, strict=True) for line in log[begin:end])
-
-    assert "There is no earlier manifest yet" in groups("preflight")
     if AIRFLOW_3:  # 2.11 tells this test everything twice
-        assert len([line for line in log if "::group::preflight" in line]) == 1
-    assert "41 objects" in groups("summary")
+        assert len([line for line in log if "There is no earlier manifest at" in line]) == 1
+    assert any("Listed gs://data/: 41 objects, " in line and " with 1 request." in line for line in log)
+    assert not any("::group::listing" in line or "::group::summary" in line for line in log)
 
     run_dag("list_only", {"bucket": "data", "manifest_uri": uri, "seed_manifest": uri})
-    log = airflow_log()
-    assert "has 41 objects" in groups("preflight")
+    assert any("has 41 objects" in line for line in airflow_log())
+
+
+@pytest.mark.skipif(not AIRFLOW_3, reason="2.11 has no page that shows it")
+def test_a_running_listing_tells_how_far_it_is(bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[dict[str, Any]] = []
+
+    def remember(_context: Any, value: dict[str, Any], key: str) -> None:
+        assert key == "dataflux_progress"
+        told.append(value)
+
+    monkeypatch.setattr("airflow_dataflux.operators.base.show_progress", remember)
+    monkeypatch.setattr("airflow_dataflux.operators.base.PROGRESS_EVERY_S", 0.0)
+    monkeypatch.setattr("airflow_dataflux.core.listing.job.PROGRESS_EVERY_S", 0.0)
+    bucket.synthesize("data", count=20_000, style="flat", prefix="many/")
+    run = run_dag("list_only", {"bucket": "data", "prefix": "many/", "manifest_uri": (tmp_path / "m").as_uri()})
+    assert run.state == "success"
+    assert told
+    counts = [one["objects"] for one in told]
+    assert counts == sorted(counts)
+    assert {one["try_number"] for one in told} == {1}
+    assert told[-1]["text"].startswith("Listed ")
+    json.dumps(told)
+
+
+@pytest.mark.parametrize(("on_empty", "state"), [("skip", "skipped"), ("fail", "failed")])
+def test_an_empty_listing_that_is_not_wanted_leaves_the_manifest_that_is_there(
+    bucket, tmp_path: Path, on_empty: str, state: str
+) -> None:
+    uri = (tmp_path / "manifest").as_uri()
+    good = run_dag("list_only", {"bucket": "data", "manifest_uri": uri}).xcom("list")
+    run = run_dag("list_only", {"bucket": "data", "prefix": "typo/", "manifest_uri": uri, "on_empty": on_empty})
+    assert str(run.task("list").state) == state
+    assert len(Manifest.from_reference(good)) == good["object_count"] == 41
+
+
+def test_an_unchanged_listing_that_is_skipped_publishes_nothing(bucket, tmp_path: Path) -> None:
+    first, second = ((tmp_path / name).as_uri() for name in ("first", "second"))
+    run_dag("list_only", {"bucket": "data", "manifest_uri": first})
+    conf = {"bucket": "data", "manifest_uri": second, "seed_manifest": first, "on_unchanged": "skip"}
+    assert str(run_dag("list_only", conf).task("list").state) == "skipped"
+    assert not (tmp_path / "second" / "manifest.json").exists()
+
+
+def test_an_unchanged_bucket_is_listed_again_until_what_comes_after_has_finished(
+    bucket, tmp_path: Path, airflow_log
+) -> None:
+    """Last night's staging failed, tonight nothing changed: a skip of the listing would skip the staging, too."""
+    uri, destination = (tmp_path / "manifest").as_uri(), tmp_path / "data"
+    conf = {"bucket": "data", "manifest_uri": uri, "destination": str(destination), "shards": 2}
+    failed = run_dag("list_what_changed_then_stage", {**conf, "destination": "relative/path"})
+    assert failed.states() == {"list": ["success"], "stage": ["failed"] * 2, "tidy_up": ["success"]}
+    assert failed.state == "success", "the state of a run does not tell"
+    second = run_dag("list_what_changed_then_stage", conf)
+    assert second.states() == {"list": ["success"], "stage": ["success"] * 2, "tidy_up": ["success"]}
+    assert (destination / "other/1.bin").read_bytes() == b"12345"
+    assert len(list(destination.glob("train/*.txt"))) == 40
+    assert any("has not finished with it: stage (failed)" in line for line in airflow_log())
+    for _ in range(2):
+        states = run_dag("list_what_changed_then_stage", conf).states()
+        assert (states["list"], states["stage"]) == (["skipped"], ["skipped"])
+    bucket.put("data", "train/007.txt", b"new content")
+    assert run_dag("list_what_changed_then_stage", conf).states()["stage"] == ["success"] * 2
+
+
+@pytest.mark.parametrize("maker", ["a script", "another DAG", "a run that is gone"])
+def test_a_manifest_of_this_task_that_nobody_vouches_for_is_made_again(
+    bucket, tmp_path: Path, airflow_database, maker: str
+) -> None:
+    uri = (tmp_path / "manifest").as_uri()
+    conf = {"bucket": "data", "manifest_uri": uri, "destination": str(tmp_path / "data"), "shards": 1}
+    if maker == "another DAG":
+        run_dag("list_only", {"bucket": "data", "manifest_uri": uri})
+    else:
+        identity = RunIdentity(dag="list_what_changed_then_stage", run="gone", task="list")
+        DatafluxHook().fast_list("data", manifest_uri=uri, identity=identity if maker == "a run that is gone" else None)
+    for expected in ("success", "skipped"):
+        states = run_dag("list_what_changed_then_stage", conf).states()
+        assert (states["list"], states["stage"]) == ([expected], [expected])
+
+
+def test_a_list_in_a_template_is_a_list(bucket, airflow_log) -> None:
+    assert run_dag("list_only", {"bucket": "data", "prefix": ["train/0", "other/"]}).xcom("list")["object_count"] == 41
+    assert run_dag("list_only", {"bucket": "data", "prefix": None}).xcom("list")["object_count"] == 41
+    run_dag("list_only", {"bucket": "data", "prefix": "/train/"})
+    assert any("'train/' may be meant" in line for line in airflow_log())

@@ -54,9 +54,11 @@ def test_exactly_the_documented_metrics_are_sent_with_the_runs_own_figures(
     reference = run_dag("list_only", {"bucket": "data"}).xcom("list")
     conf = {"manifest": reference, "destination": str(tmp_path / "staged"), "strategy": "compose"}
     summary = run_dag("stage_only", conf).xcom("stage")
+    pack = run_dag("pack_only", {"manifest": reference, "output": str(tmp_path / "pack")}).xcom("pack")
     run_dag("sweep_only", {"bucket": "data"})
     assert metrics.kinds == DOCUMENTED
-    assert metrics.tags == {("list_only", "list"), ("stage_only", "stage"), ("sweep_only", "sweep")}
+    tasks = {("list_only", "list"), ("stage_only", "stage"), ("pack_only", "pack"), ("sweep_only", "sweep")}
+    assert metrics.tags == tasks
 
     values = metrics.values
     assert (values["dataflux.listing.objects"], values["dataflux.listing.bytes"]) == (20, 190)
@@ -65,10 +67,14 @@ def test_exactly_the_documented_metrics_are_sent_with_the_runs_own_figures(
     assert values["dataflux.listing.seconds"].total_seconds() == pytest.approx(reference["stats"]["wall_s"])
     for name in ("downloaded", "downloaded_bytes", "reused", "skipped", "deleted", "composites"):
         assert values[f"dataflux.staging.{name}"] == summary[name]
-    priced = {f"requests_{price}": summary["requests"][price] for price in ("class_a", "class_b", "free")}
-    assert {name: values[f"dataflux.staging.{name}"] for name in priced} == priced
-    assert values["dataflux.staging.requests"] == sum(priced.values()) > 0
-    assert values["dataflux.staging.seconds"].total_seconds() == pytest.approx(summary["seconds"], abs=0.001)
+    for name in ("packed_shards", "reused_shards", "packed_objects", "packed_bytes", "reused_objects", "skipped"):
+        assert values[f"dataflux.packing.{name}"] == pack[name]
+    assert [pack[name] for name in ("packed_shards", "packed_objects", "packed_bytes")] == [1, 20, 190]
+    for work, told in (("staging", summary), ("packing", pack)):
+        priced = {f"requests_{price}": told["requests"][price] for price in ("class_a", "class_b", "free")}
+        assert {name: values[f"dataflux.{work}.{name}"] for name in priced} == priced
+        assert values[f"dataflux.{work}.requests"] == sum(priced.values()) > 0
+        assert values[f"dataflux.{work}.seconds"].total_seconds() == pytest.approx(told["seconds"], abs=0.001)
 
 
 def test_a_dry_run_and_a_failure_send_nothing(gcs_server, tmp_path: Path, metrics: Recorder) -> None:
@@ -79,6 +85,9 @@ def test_a_dry_run_and_a_failure_send_nothing(gcs_server, tmp_path: Path, metric
     conf = {"manifest": reference, "destination": str(tmp_path / "staged")}
     run_dag("stage_only", {**conf, "dry_run": True})
     run_dag("stage_only", {**conf, "strategy": "fastest"})
+    pack = {"manifest": reference, "output": str(tmp_path / "pack")}
+    run_dag("pack_only", {**pack, "dry_run": True})
+    run_dag("pack_only", {**pack, "output": "relative"})
     assert metrics.kinds == {}
 
 

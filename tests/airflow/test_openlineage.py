@@ -15,7 +15,7 @@ from openlineage.client.serde import Serde
 
 from airflow_dataflux import ComposeDownloadOperator, DatafluxHook, FastListOperator, SweepCompositesOperator
 from airflow_dataflux.compat import AirflowFailException, AirflowSkipException
-from airflow_dataflux.operators.lineage import Lineage
+from airflow_dataflux.operators.openlineage import Lineage
 
 RUN = SimpleNamespace(run_id="run", start_date=None)
 
@@ -164,7 +164,7 @@ class Absent:
         if name.startswith(("openlineage", "airflow.providers.openlineage")):
             raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, Absent())
-from airflow_dataflux.operators.lineage import Lineage
+from airflow_dataflux.operators.openlineage import Lineage
 print(Lineage(bucket="b", prefixes=("",)).facets())
 """
     done = subprocess.run(

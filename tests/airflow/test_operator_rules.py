@@ -17,12 +17,18 @@ from airflow.providers.common.compat.sdk import DAG
 from dag_runs import AIRFLOW_3, run_dag
 
 from airflow_dataflux import (
+    ChangedPartitionsOperator,
     ComposeDownloadOperator,
+    ComposePackOperator,
     FastListOperator,
     JoinManifestsOperator,
+    JoinPacksOperator,
     NameRangesOperator,
+    PruneStagedOperator,
+    SelectOperator,
     SweepCompositesOperator,
 )
+from airflow_dataflux.operators.base import DatafluxOperator
 
 pytestmark = pytest.mark.usefixtures("airflow_database")
 
@@ -31,6 +37,7 @@ EVERYTHING: dict[type, dict[str, Any]] = {
         "bucket": "data",
         "prefix": ["a/", "b/"],
         "match_glob": "**.jpg",
+        "exclude_glob": ["**.tmp"],
         "storage_classes": ["STANDARD"],
         "updated_after": datetime(2026, 1, 1, tzinfo=UTC),
         "updated_before": "{{ data_interval_end }}",
@@ -57,10 +64,37 @@ EVERYTHING: dict[type, dict[str, Any]] = {
         "strip_prefix": "a/",
         "delete_extraneous": True,
         "on_changed_object": "skip",
+        "on_unreadable_object": "skip",
+        "on_unsafe_name": "skip",
+        "decompress": True,
+        "reuse_from": ["/data/yesterday"],
+        "receipt_directory": "/data/receipts",
         "max_in_flight": 8,
+        "max_usd": 2.5,
         "report": False,
         "workers": 2,
         "dry_run": True,
+    },
+    SelectOperator: {
+        "manifest": {"format": "dataflux-manifest/1", "uri": "gs://manifests/1", "fingerprint": "f"},
+        "manifest_uri": "gs://manifests/{{ run_id }}",
+        "include_glob": ["**.jpg", "**.json"],
+        "exclude_glob": "tmp/**",
+        "match_regex": "0",
+        "min_bytes": 1,
+        "max_bytes": "{{ params.max }}",
+        "updated_after": datetime(2026, 1, 1, tzinfo=UTC),
+        "updated_before": "{{ data_interval_end }}",
+        "storage_classes": ["STANDARD"],
+        "group_by": r"^(.*)\.",
+        "sample": 0.5,
+        "per_group": 10,
+        "seed": 7,
+        "class_by": "^([^/]+)/",
+        "splits": {"train": 0.9, "val": 0.1},
+        "on_empty": "fail",
+        "shards": 4,
+        "shard_bytes": None,
     },
     SweepCompositesOperator: {
         "bucket": "data",
@@ -78,8 +112,41 @@ EVERYTHING: dict[type, dict[str, Any]] = {
     JoinManifestsOperator: {
         "manifests": ["gs://manifests/1", "gs://manifests/2"],
         "manifest_uri": "gs://manifests/{{ run_id }}",
+        "on_empty": "fail",
         "shards": 4,
         "shard_bytes": None,
+    },
+    ComposePackOperator: {
+        "manifest": {"format": "dataflux-manifest/1", "uri": "gs://manifests/1", "fingerprint": "f"},
+        "output": "gs://packs/{{ ds }}/",
+        "shard_bytes": 1_000_000,
+        "shard_count": 4,
+        "sample_by": r"/(\d+)\.",
+        "shuffle_seed": 7,
+        "name_template": "train-{index}.tar",
+        "on_changed_object": "skip",
+        "strategy": "direct",
+        "max_composite_bytes": 1_000_000,
+        "composite_prefix": "temporary/",
+        "max_in_flight": 8,
+        "workers": 2,
+        "max_usd": 1.5,
+        "report": False,
+        "dry_run": True,
+    },
+    JoinPacksOperator: {"packs": [{"format": "dataflux-pack/1"}]},
+    ChangedPartitionsOperator: {
+        "manifest": "gs://manifests/2",
+        "previous": {"format": "dataflux-manifest/1", "uri": "gs://manifests/1", "fingerprint": "f"},
+        "partition": r"(?P<partition>\d+)/",
+    },
+    PruneStagedOperator: {
+        "root": "/data",
+        "pattern": "*/*",
+        "keep_last": 3,
+        "older_than": timedelta(days=7),
+        "max_total_bytes": 10**12,
+        "dry_run": True,
     },
 }
 SHARED = {"user_project": "billed", "gcp_conn_id": "google", "impersonation_chain": ["a@p", "b@p"]}
@@ -89,13 +156,18 @@ REQUIRED = {
     SweepCompositesOperator: ["bucket"],
     NameRangesOperator: ["bucket"],
     JoinManifestsOperator: ["manifests", "manifest_uri"],
+    SelectOperator: ["manifest"],
+    ComposePackOperator: ["manifest", "output"],
+    JoinPacksOperator: ["packs"],
+    ChangedPartitionsOperator: ["manifest"],
+    PruneStagedOperator: ["root"],
 }
 OPERATORS = list(EVERYTHING)
 PARAMETERS = [(operator, name) for operator in OPERATORS for name in {**EVERYTHING[operator], **SHARED}]
 
 
 def attribute(name: str) -> str:
-    return "is_dry_run" if name == "dry_run" else name
+    return {"dry_run": "is_dry_run", "output": "output_uri"}.get(name, name)
 
 
 def there_and_back(dag: DAG) -> Any:
@@ -109,8 +181,12 @@ def there_and_back(dag: DAG) -> Any:
 
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_this_file_knows_every_parameter(operator: type) -> None:
-    own = set(inspect.signature(operator.__init__).parameters) - {"self", "kwargs"}
-    assert own == {*EVERYTHING[operator], *SHARED}
+    own = {
+        name
+        for taking in (operator, DatafluxOperator)
+        for name in inspect.signature(inspect.unwrap(taking.__init__)).parameters
+    }
+    assert own - {"self", "kwargs"} == {*EVERYTHING[operator], *SHARED}
 
 
 @pytest.mark.parametrize("operator", OPERATORS)
@@ -126,7 +202,8 @@ def test_every_parameter_is_rendered(operator: type) -> None:
 def test_what_may_be_a_list_or_a_dictionary_is_shown_as_json(operator: type) -> None:
     structured = {
         attribute(name)
-        for name, parameter in inspect.signature(operator.__init__).parameters.items()
+        for taking in (operator, DatafluxOperator)
+        for name, parameter in inspect.signature(inspect.unwrap(taking.__init__)).parameters.items()
         if name != "kwargs"
         and any(kind in str(parameter.annotation) for kind in ("Mapping", "Sequence", "dict", "list"))
     }
@@ -212,9 +289,9 @@ def test_parsing_a_dag_file_loads_only_airflow_and_what_the_operators_are_writte
     # What Airflow 2.11's own XCom module loads; the process that parses DAG files has it already.
     assert foreign <= (set() if AIRFLOW_3 else {"babel", "pytz"})
     ours = {name for name in loaded if name.startswith("airflow_dataflux.")}
-    doors = ("compat", "core", "failures", "hooks", "lazynames", "links", "operators")
+    doors = ("compat", "core", "_version", "addresses", "failures", "hooks", "lazy_exports", "links", "operators")
     assert {name.split(".")[1] for name in ours} <= set(doors)
     assert {name for name in ours if name.startswith("airflow_dataflux.hooks.")} == set()
     assert {name.removeprefix("airflow_dataflux.core") for name in ours if ".core" in name} <= {
-        *("", ".config", ".errors", ".model", ".namerange")
+        *("", ".config", ".errors", ".model", ".namerange", ".parameters")
     }

@@ -14,6 +14,7 @@ from airflow_dataflux.compat import (
     AirflowFailException,
     AirflowNotFoundException,
     AirflowSkipException,
+    has_plugin_pages,
 )
 from airflow_dataflux.core import errors
 from airflow_dataflux.failures import airflow_outcomes
@@ -35,16 +36,23 @@ OUTCOMES = {
     errors.UnavailableError: IS_TRIED_AGAIN,
     errors.ThrottledError: IS_TRIED_AGAIN,
     errors.ListingError: FAILS,
+    errors.EmptyListingError: FAILS,
     errors.IncompleteListingError: IS_TRIED_AGAIN,
     errors.ManifestError: FAILS,
     errors.ManifestTooLargeError: FAILS,
     errors.ManifestNotFoundError: FAILS,
     errors.ManifestChangedError: FAILS,
+    errors.ManifestConflictError: IS_TRIED_AGAIN,
     errors.StagingError: FAILS,
     errors.DestinationError: FAILS,
+    errors.DestinationBusyError: IS_TRIED_AGAIN,
     errors.InsufficientSpaceError: FAILS,
     errors.UnsafeNameError: FAILS,
+    errors.DeletionRefusedError: FAILS,
     errors.ObjectsChangedError: FAILS,
+    errors.UnreadableObjectsError: FAILS,
+    errors.CostLimitError: FAILS,
+    errors.PackError: IS_TRIED_AGAIN,
     errors.VerificationError: IS_TRIED_AGAIN,
 }
 """Every error of the core. What doing the same again cannot cure fails at once."""
@@ -54,7 +62,12 @@ def test_every_error_of_the_core_has_its_place_in_the_table() -> None:
     defined = {
         kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, errors.DatafluxError)
     }
-    assert OUTCOMES.keys() == defined
+    assert {*OUTCOMES, errors.SkippedError} == defined
+
+
+def test_what_there_is_no_work_for_skips_the_task() -> None:
+    with pytest.raises(AirflowSkipException, match=r"^Nothing to do\.$"), airflow_outcomes():
+        raise errors.SkippedError("Nothing to do.")
 
 
 @pytest.mark.parametrize(("kind", "outcome"), OUTCOMES.items(), ids=[kind.__name__ for kind in OUTCOMES])
@@ -146,3 +159,15 @@ def test_an_anonymous_connection_has_no_token(monkeypatch) -> None:
 def test_the_hook_has_the_form_of_a_google_connection() -> None:
     behaviour = DatafluxHook.get_ui_field_behaviour()
     assert "host" in behaviour["hidden_fields"]
+
+
+def test_the_log_has_an_error_as_one_entry_in_lines_that_a_window_shows(caplog: pytest.LogCaptureFixture) -> None:
+    uri = "gs://bucket/" + "x" * 120  # is not broken: somebody will copy it
+    with pytest.raises(AirflowException), airflow_outcomes():
+        raise errors.StoreError(f"Could not read {uri}: " + "it is not there, " * 20 + "so list again.")
+    (entry,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert entry.startswith("StoreError: Could not read")
+    assert entry.endswith("so list again.")
+    if has_plugin_pages():
+        assert max(len(line) for line in entry.splitlines() if uri not in line) <= 100
+    assert uri in entry

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from dag_runs import dag_bag, failure, run_dag
+from dag_runs import EXAMPLE_FILES, dag_bag, failure, run_dag
 
 from airflow_dataflux import Manifest
 
@@ -58,6 +59,28 @@ def test_a_training_reads_exactly_the_staged_bytes(bucket, tmp_path: Path, dag_i
     result = run.xcom({"pinned_to_a_queue": "train"}.get(dag_id, dag_id))
     assert (result["files"], result["bytes"]) == (120, len(ALL_BYTES))
     assert (result["mean"], result["deviation"]) == pytest.approx((MEAN, DEVIATION))
+
+
+def test_splits_are_staged_and_a_bucket_that_grows_moves_nothing(bucket, tmp_path: Path) -> None:
+    bucket.put_many("training", {name.replace(".bin", ".json"): b"{}" for name in OBJECTS})
+    bucket.put("training", "train/half.tmp", b"unfinished")
+    conf = {"bucket": "training", "prefix": "train/", "root": str(tmp_path), "validation": 0.25}
+
+    def staged() -> tuple[set[str], set[str]]:
+        run = run_dag("select_and_split", conf)
+        assert run.state == "success"
+        assert list(run.xcom("select")) == ["train", "val"]
+        return tuple({path.name for path in (tmp_path / split / "train").iterdir()} for split in ("train", "val"))
+
+    train, val = staged()
+    assert train | val == {Path(name).with_suffix(kind).name for name in OBJECTS for kind in (".bin", ".json")}
+    for split, other in ((train, val), (val, train)):
+        assert len(split) > 20
+        assert not {Path(name).stem for name in split} & {Path(name).stem for name in other}
+    bucket.put_many("training", {f"train/more{n:03}.bin": b"x" for n in range(40)})
+    more_train, more_val = staged()
+    assert train < more_train
+    assert val < more_val
 
 
 def test_staging_and_training_name_one_queue_and_the_listing_none() -> None:
@@ -156,3 +179,25 @@ def test_ranges_that_are_not_the_whole_are_not_joined(bucket, tmp_path: Path, ai
     run = run_dag("join_only", {"manifests": change(references), "manifest_uri": (tmp_path / "n").as_uri()})
     assert message in failure(run, "join", airflow_log)
     assert not (tmp_path / "n").exists()
+
+
+@pytest.mark.parametrize(
+    "dag_id",
+    ["list_by_ranges", "one_worker", "pack_training_data", "pinned_to_a_queue", "select_and_split", "stage_and_train"],
+)
+def test_in_the_playground_every_form_runs_as_it_stands(gcs_server, monkeypatch, dag_id: str) -> None:
+    """`make ui`: the buckets that the forms name are there, and have data."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "demo"))
+    from playground import EXAMPLES, fill_examples
+
+    fill_examples(gcs_server)
+    assert set(EXAMPLES) == set(EXAMPLE_FILES)
+    directory = Path("/var/tmp", dag_id.replace("_", "-"))  # what the forms say
+    was_there = directory.exists()
+    try:
+        run = run_dag(dag_id)
+        assert run.state == "success", run.states()
+        assert {state for states in run.states().values() for state in states} == {"success"}
+    finally:
+        if not was_there:
+            shutil.rmtree(directory, ignore_errors=True)

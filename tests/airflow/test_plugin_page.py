@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -11,9 +12,10 @@ from typing import Any
 
 import pytest
 from dag_runs import AIRFLOW_3, FinishedRun, run_dag
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
-from airflow_dataflux.links.pages import Document, document_key
+from airflow_dataflux._version import __version__
+from airflow_dataflux.addresses import PROGRESS_KEY, Document, document_key
 
 pytestmark = [
     pytest.mark.usefixtures("airflow_database"),
@@ -106,9 +108,14 @@ def report_file(path: Path, content: bytes = b"<p>a report</p>") -> str:
     return path.as_uri()
 
 
+def only(directory: Path) -> Path:
+    (path,) = directory.iterdir()
+    return path
+
+
 def row_of(page: str, run: FinishedRun) -> str:
-    """Return the table row of a run."""
-    rows = [row for row in re.findall(r"<tr>.*?</tr>", page, re.DOTALL) if run.run.run_id in row]
+    """Return the table row of a run, and the one below it that tells of its progress or its failure."""
+    rows = [row for row in re.findall(r"<tbody>.*?</tbody>", page, re.DOTALL) if run.run.run_id in row]
     assert len(rows) == 1
     return rows[0]
 
@@ -137,7 +144,7 @@ def test_a_run_is_listed_with_its_figures_and_a_link_to_its_task(
     assert ">780 B<" in row
     assert ">listing<" in row
     assert "success" in row
-    (address,) = re.findall(r'href="(\.\./dags/[^"]+)"', row)
+    *_, address = re.findall(r'href="(\.\./dags/[^"]+)"', row)
     assert address.startswith("../dags/list_only/runs/manual__")
     assert "+" not in address  # a time zone would become a space
     assert address.endswith("/tasks/list")
@@ -210,21 +217,44 @@ def test_the_links_of_tasks_lead_to_what_they_left(
     index = tmp_path / "manifest" / "manifest.json"
     staged = run_dag("stage_only", {"manifest": index.parent.as_uri(), "destination": str(tmp_path / "sta ged")})
     receipt = tmp_path / "sta ged" / ".dataflux" / "receipt.json"
-    for run, task, link, file, kind in (
-        (listed, "list", "Report", index.with_name("report.html"), "text/html; charset=utf-8"),
-        (listed, "list", "Manifest", index, "application/json"),
-        (staged, "stage", "Manifest", index, "application/json"),
-        (staged, "stage", "Receipt", receipt, "application/json"),
-        (staged, "stage", "Report", receipt.with_name("report.html"), "text/html; charset=utf-8"),
+    for run, task, link, more, file, kind in (
+        (listed, "list", "Report", "", only(index.parent / "reports"), "text/html; charset=utf-8"),
+        (listed, "list", "Manifest", "&download=true", index, "application/json"),
+        (staged, "stage", "Manifest", "&download=true", index, "application/json"),
+        (staged, "stage", "Receipt", "", receipt, "application/json"),
+        (staged, "stage", "Report", "", only(receipt.parent / "reports"), "text/html; charset=utf-8"),
     ):
         address = run.xcom(task, f"_link_{link}Link")
         assert address.startswith("dataflux/")
-        answer = visit(address.removeprefix("dataflux/"))
+        answer = visit(address.removeprefix("dataflux/") + more)
         assert (answer.status_code, answer.content) == (200, file.read_bytes()), address
         assert answer.headers["Content-Type"] == kind
         assert "sandbox" in answer.headers["Content-Security-Policy"].split("; ")
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
         assert "no-store" in answer.headers["Cache-Control"]
+
+
+def names_on(page: str) -> list[str]:
+    """Return the names of the objects that a page about a manifest shows."""
+    return re.findall(r'<tr><td class="name">([^<]*)</td>', page)
+
+
+def test_a_manifest_is_a_page_with_figures_rows_and_columns(visit: Callable[..., Any], listed: FinishedRun) -> None:
+    page = visit("manifest", **report_fields(listed)).text
+    assert "<dd>40</dd>" in page
+    assert "780 B (780 bytes), 20 B an object" in page
+    assert "<dt>generation</dt><dd>int64</dd>" in page
+    assert names_on(page) == [f"train/{n:03}.txt" for n in range(40)]
+
+
+def test_a_manifest_is_searched_by_the_front_of_names(visit: Callable[..., Any], listed: FinishedRun) -> None:
+    page = visit("manifest", prefix="train/01", **report_fields(listed)).text
+    assert names_on(page) == [f"train/{n:03}.txt" for n in range(10, 20)]
+    assert 'value="train/01"' in page
+    nothing = visit("manifest", prefix=HOSTILE, **report_fields(listed)).text
+    assert names_on(nothing) == []
+    assert "<script>alert" not in nothing
+    assert "No object" in nothing
 
 
 def test_a_report_in_a_bucket_is_read_through_the_hook(
@@ -330,12 +360,116 @@ def test_hostile_words_are_words(visit: Callable[..., Any], listed: FinishedRun)
         assert "<script>alert" not in answer.text
         policy = answer.headers["Content-Security-Policy"]
         assert "'unsafe-inline'" not in policy
-        (nonce,) = re.findall(r"script-src 'nonce-([^']+)'", policy)
-        assert answer.text.count("<script") == answer.text.count(f'<script nonce="{nonce}">') == 1
+        assert policy.endswith("style-src 'self'; script-src 'self'")
+        assert re.findall("<script[^>]*>", answer.text) == [f'<script src="static/dataflux.js?v={__version__}">']
 
 
-def test_every_answer_has_a_nonce_of_its_own(visit: Callable[..., Any]) -> None:
-    assert len({visit("").headers["Content-Security-Policy"] for _ in range(3)}) == 3
+def test_the_style_and_the_script_are_files_that_anybody_may_read_and_nothing_beside_them(
+    visit: Callable[..., Any],
+) -> None:
+    for name, kind in (("dataflux.css", "text/css"), ("dataflux.js", "text/javascript")):
+        answer = visit(f"static/{name}", user=None)
+        assert (answer.status_code, answer.headers["Content-Type"].partition(";")[0]) == (200, kind)
+    for elsewhere in ("static/", "static/../app.py", "static/%2e%2e/app.py", "static/..%2fapp.py"):
+        assert visit(elsewhere).status_code == 404
+
+
+def test_a_failed_task_says_why(visit: Callable[..., Any], gcs_server: Any, tmp_path: Path) -> None:
+    run = run_dag("list_only", {"bucket": "nowhere-at-all", "manifest_uri": (tmp_path / "manifest").as_uri()})
+    assert run.state == "failed"
+    row = row_of(visit("", dag="list_only").text, run)
+    assert "BucketNotFoundError: " in row
+    assert "nowhere-at-all" in row
+    assert ">manifest</a>" not in row, "there is none"
+    assert "BucketNotFoundError" not in row_of(visit("", user="list_only/XCOM").text, run)
+
+
+def test_a_running_task_shows_how_far_it_is(visit: Callable[..., Any], listed: FinishedRun) -> None:
+    from airflow.models.dagrun import DagRun
+    from airflow.models.task_state_store import TaskStateStoreModel
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.session import create_session
+
+    def tell(value: Any) -> None:
+        run_id = listed.run.run_id
+        with create_session() as session:
+            dag_run = session.scalars(select(DagRun).where(DagRun.run_id == run_id)).one()
+            session.execute(delete(TaskStateStoreModel).where(TaskStateStoreModel.run_id == run_id))
+            session.add(
+                TaskStateStoreModel(
+                    dag_run_id=dag_run.id,
+                    dag_id="list_only",
+                    run_id=run_id,
+                    task_id="list",
+                    map_index=-1,
+                    key=PROGRESS_KEY,
+                    value=json.dumps(value),
+                )
+            )
+
+    with create_session() as session:
+        ti = session.scalars(select(TaskInstance).where(TaskInstance.run_id == listed.run.run_id)).unique().one()
+        ti.state, tries = "running", ti.try_number
+    tell({"text": "a third <b>", "try_number": tries, "objects": 10, "of_objects": 30})
+    row = row_of(visit("", dag="list_only").text, listed)
+    assert '<progress max="100" value="33">' in row
+    assert "a third &lt;b&gt;" in row
+    assert "<progress" not in row_of(visit("", user="list_only/XCOM").text, listed)
+    tell({"text": "of an earlier try", "try_number": tries + 1, "objects": 10, "of_objects": 30})
+    assert "earlier try" not in row_of(visit("", dag="list_only").text, listed)
+    for other in ("text", 7, [], {"text": 7, "try_number": tries}):
+        tell(other)
+        assert "<progress" not in row_of(visit("", dag="list_only").text, listed)
+
+
+def test_the_page_links_a_run_its_dag_its_task_and_its_manifest(visit: Callable[..., Any], listed: FinishedRun) -> None:
+    row = row_of(visit("", dag="list_only").text, listed)
+    addresses = re.findall(r'href="([^"]+)"', row)
+    assert addresses[0] == "../dags/list_only"
+    assert addresses[1].startswith("../dags/list_only/runs/manual__")
+    assert addresses[2].endswith("/tasks/list")
+    assert [address.partition("?")[0] for address in addresses[3:]] == ["report", "manifest"]
+
+
+def test_what_was_fetched_reused_and_paid_is_shown(
+    visit: Callable[..., Any], listed: FinishedRun, tmp_path: Path
+) -> None:
+    conf = {"manifest": (tmp_path / "manifest").as_uri(), "destination": str(tmp_path / "staged")}
+    first = run_dag("stage_only", conf)
+    cells = re.findall(r'<td class="n">([^<]*)</td>', row_of(visit("", dag="stage_only").text, first))
+    assert cells[:4] == ["40", "780 B", "40", "0"]
+    assert cells[4].startswith("$0")
+    again = run_dag("stage_only", conf)
+    cells = re.findall(r'<td class="n">([^<]*)</td>', row_of(visit("", dag="stage_only").text, again))
+    assert cells[:4] == ["40", "780 B", "0", "40"]
+
+
+def test_a_pack_is_on_the_page(visit: Callable[..., Any], listed: FinishedRun, tmp_path: Path) -> None:
+    conf = {
+        "bucket": "data",
+        "manifest_uri": (tmp_path / "packed-manifest").as_uri(),
+        "output": str(tmp_path / "pack"),
+        "tasks": 2,
+    }
+    run = run_dag("pack_training_data", conf)
+    rows = [row for row in visit("", dag="pack_training_data").text.split("<tr>") if run.run.run_id in row]
+    packs = [row for row in rows if "<td>packing</td>" in row]
+    assert [">shard 2 of 2: " in row or ">shard 1 of 2: " in row for row in packs] == [True, True]
+
+
+def test_a_pack_is_listed_with_what_it_wrote_and_its_report_opens(
+    visit: Callable[..., Any], listed: FinishedRun, tmp_path: Path
+) -> None:
+    conf = {"manifest": (tmp_path / "manifest").as_uri(), "output": str(tmp_path / "pack")}
+    for written in (["40", "0"], ["0", "40"]):
+        packed = run_dag("pack_only", conf)
+        row = row_of(visit("", dag="pack_only").text, packed)
+        assert "<td>packing</td>" in row
+        cells = re.findall(r'<td class="n">([^<]*)</td>', row)
+        assert cells[2:4] == written
+        page = visit("report", **report_fields(packed, "pack"))
+        assert page.status_code == 200
+        assert "Phases of the pack" in page.text
 
 
 def test_one_dag_cannot_be_asked_for_in_the_name_of_another(

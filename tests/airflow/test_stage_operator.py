@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 from dag_runs import AIRFLOW_3, failure, run_dag
 
+from airflow_dataflux import ComposeDownloadOperator
 from airflow_dataflux.core.config import RunIdentity
 from airflow_dataflux.core.gcs.store import ObjectVersion
+from airflow_dataflux.core.manifest import Manifest
 from airflow_dataflux.core.staging.composites import CompositeNames
 from airflow_dataflux.hooks.dataflux import DatafluxHook
+from airflow_dataflux.operators.shard_labels import shard_label
 
 pytestmark = pytest.mark.usefixtures("airflow_database")
 
@@ -102,11 +105,21 @@ def test_mapped_shards_fill_one_directory_together(bucket, tmp_path: Path) -> No
     label = run.task("stage", 1).rendered_map_index
     assert label.startswith("shard 2 of 4: ")
     assert label.endswith("KiB")
+    shards = run.xcom("list")
+    for shard in shards:  # what Airflow shows before the task has done anything is what it shows at its end
+        assert ComposeDownloadOperator(task_id="x", manifest=shard, destination="/x").shard_label == shard_label(
+            Manifest.from_reference(shard)
+        )
     for index in range(4):
         path = tmp_path / "staged" / ".dataflux" / f"receipt-{index:05}-of-00004.json"
         address = run.xcom("stage", "_link_ReceiptLink", map_index=index)
         assert address == run.file_link("receipt", place_of(path), "stage", index)
         assert json.loads(path.read_bytes())["object_count"] == summaries[index]["object_count"]
+
+
+@pytest.mark.parametrize("manifest", ["gs://x/y", None, 7, {}, {"shard": 7}, {"shard": {"index": "x"}}], ids=repr)
+def test_a_manifest_that_says_nothing_has_no_label(manifest) -> None:
+    assert ComposeDownloadOperator(task_id="x", manifest=manifest, destination="/x").shard_label == ""
 
 
 def test_an_empty_listing_skips_what_is_mapped_over_it(bucket, tmp_path: Path) -> None:
@@ -133,9 +146,11 @@ def test_the_report_is_linked_and_described_in_xcom(bucket, manifest: dict, tmp_
     destination = tmp_path / "staged"
     run = run_dag("stage_only", {"manifest": manifest, "destination": str(destination)})
     summary, report = run.xcom("stage"), run.xcom("stage", "dataflux_report")
+    (page,) = (destination / ".dataflux/reports").iterdir()
+    assert run.run.run_id.partition("T")[0] in page.name
     assert report == {
         "kind": "staging",
-        "uri": f"{destination.as_uri()}/.dataflux/report.html",
+        "uri": page.as_uri(),
         "title": f"gs://data to {destination}",
         "object_count": summary["object_count"],
         "total_bytes": summary["total_bytes"],
@@ -143,17 +158,18 @@ def test_the_report_is_linked_and_described_in_xcom(bucket, manifest: dict, tmp_
         "finished_at": report["finished_at"],
     }
     assert run.xcom("stage", "_link_ReportLink") == run.file_link("report", report["uri"], "stage")
-    assert summary["fingerprint"] in (destination / ".dataflux/report.html").read_text(encoding="utf-8")
-    # Nothing to do: the report of the run that fetched the files is still the one to look at.
+    assert summary["fingerprint"] in page.read_text(encoding="utf-8")
+    # Nothing to do: this run has a report of its own, too, and that of the first stays.
     again = run_dag("stage_only", {"manifest": manifest, "destination": str(destination)})
-    assert again.xcom("stage", "dataflux_report")["uri"] == report["uri"]
+    assert again.xcom("stage", "dataflux_report")["uri"] != report["uri"]
+    assert len(list((destination / ".dataflux/reports").iterdir())) == 2
 
 
 def test_no_report_of_a_staging_is_written_where_none_is_wanted(bucket, manifest: dict, tmp_path: Path) -> None:
     destination = tmp_path / "staged"
     run = run_dag("stage_only", {"manifest": manifest, "destination": str(destination), "report": "False"})
     assert run.xcom("stage", "dataflux_report") is None
-    assert not (destination / ".dataflux/report.html").exists()
+    assert not (destination / ".dataflux/reports").exists()
 
 
 def test_a_dry_run_moves_nothing_and_estimates(bucket, manifest: dict, tmp_path: Path) -> None:
@@ -251,7 +267,7 @@ def test_a_listing_ends_at_its_time_out_and_leaves_nothing(bucket, tmp_path: Pat
 
 
 def test_a_staging_ends_at_its_time_out_and_leaves_nothing(bucket, manifest: dict, tmp_path: Path, airflow_log) -> None:
-    bucket.configure(bytes_per_s=300)
+    bucket.configure(latency_s={"read": 60})  # composites are there, and nobody gets to read them
     run_out_of_time(
         "stage_within_seconds", {"manifest": manifest, "destination": str(tmp_path / "staged")}, airflow_log
     )

@@ -7,9 +7,13 @@ second run fetches nothing and that a third one fetches just the file that was r
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from types import FrameType
+
+# What the tests share: the deployment of Airflow.
+sys.path.insert(1, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from demonstration import demonstrate, leave_running
 from telling import DemoError, say

@@ -10,12 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from playground import BUCKET, DAG_ID, HOME, Playground, playground
+from airflow_deployment import DeploymentError
+from playground import BUCKET, DAG_ID, HOME, Playground, playground, ready_examples
 from sources import compare
 from telling import Clock, DemoError, ProgressLine, megabytes, say, table
 
 from airflow_dataflux.core.config import DEFAULT_COMPOSITE_PREFIX
-from airflow_dataflux.testing.deployment import DeploymentError
 
 RUN_LIMIT_S = 480.0
 
@@ -76,14 +76,15 @@ def leave_running() -> None:
     """Start the deployment and leave it to the browser until a signal comes."""
     clock = Clock()
     with playground(clock) as world:
-        world.airflow.wait_for_dag(DAG_ID)
-        world.airflow.unpause(DAG_ID)
+        ready_examples(world)
         say("")
-        say(f"  Address:   {world.airflow.url}/dags/{DAG_ID}")
+        say(f"  Address:   {world.airflow.url}/dags")
         say(f"  User:      {world.airflow.username}")
         say(f"  Password:  {world.airflow.password}")
         say("")
-        say("  Trigger the DAG: its form is filled in for the embedded server. Ctrl-C stops everything.")
+        say("  Trigger any of the DAGs: its form is filled in, and there is data for it. Example DAGs without a")
+        say("  deployment's setting stage below /var/tmp. For a backfill of daily_increment, choose days of January")
+        say("  to March 2024. What ran is listed under Browse, Dataflux. Ctrl-C stops everything.")
         with contextlib.suppress(KeyboardInterrupt):  # the way to end it, not a failure
             signal.pause()
 

@@ -10,16 +10,29 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from airflow_deployment import AirflowDeployment, DeploymentError
 from sources import Sources, installed_packages
 from telling import Clock, DemoError, megabytes
 
 from airflow_dataflux.testing import GCSServer
-from airflow_dataflux.testing.deployment import AirflowDeployment, DeploymentError
 
 ROOT = Path(__file__).parents[2]
 HOME = ROOT / ".demo"
 BUCKET = "installed-packages"
 DAG_ID = "stage_training_data"
+HISTORY = "changed-day-by-day"
+EXAMPLES = (
+    DAG_ID,
+    "approve_cost",
+    "changed_days",
+    "daily_increment",
+    "list_by_ranges",
+    "one_worker",
+    "pack_training_data",
+    "pinned_to_a_queue",
+    "select_and_split",
+    "stage_and_train",
+)
 SHARDS = 4
 
 
@@ -83,4 +96,40 @@ def _environment(server: GCSServer, data: Path) -> dict[str, str]:
         "MANIFEST_ROOT": (HOME / "manifests").as_uri(),
         "SHARDS": str(SHARDS),
     }
-    return {**server.environment(), **{f"STAGE_TRAINING_DATA_{name}": value for name, value in settings.items()}}
+    increments = {
+        "BUCKET": HISTORY,
+        "DESTINATION_ROOT": str(data / "increments"),
+        "MANIFEST_ROOT": (HOME / "increments-listed").as_uri(),
+    }
+    days = {
+        "DESTINATION_ROOT": str(data / "days"),
+        "MANIFEST_ROOT": (HOME / "days-listed").as_uri(),
+        "PACK_ROOT": str(data / "days-packed"),
+    }
+    return {
+        **server.environment(),
+        **{f"STAGE_TRAINING_DATA_{name}": value for name, value in settings.items()},
+        **{f"DAILY_INCREMENT_{name}": value for name, value in increments.items()},
+        **{f"CHANGED_DAYS_{name}": value for name, value in days.items()},
+    }
+
+
+def ready_examples(world: Playground) -> None:
+    """Make every example DAG run from its form as it stands: its data is there, and it is not paused."""
+    fill_examples(world.server)
+    for example in EXAMPLES:
+        world.airflow.wait_for_dag(example)
+        world.airflow.unpause(example)
+
+
+def fill_examples(server: GCSServer) -> None:
+    """Make the buckets that the forms of the example DAGs name."""
+    server.create_bucket(HISTORY)  # objects that changed every 7,919 s from 2024-01-01 on: eleven a day
+    server.synthesize(HISTORY, count=1000, size=6000)
+    server.create_bucket("my-training-data")
+    server.synthesize("my-training-data", count=3000, style="classes", prefix="images/train/", size=(300, 5000, 60_000))
+    server.create_bucket("my-events")
+    for day in ("2026-03-01", "2026-03-02", "2026-03-03"):
+        server.synthesize("my-events", count=200, style="flat", prefix=f"day={day}/", size=4000)
+    server.create_bucket("my-packs")
+    server.create_bucket("my-manifests")

@@ -5,6 +5,7 @@ The Google provider's own operators really run, against the embedded server, wit
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import subprocess
@@ -15,8 +16,8 @@ from pathlib import Path
 import pytest
 from markdown_blocks import ROOT, blocks_of
 
-from airflow_dataflux.testing import GCSServer
-from airflow_dataflux.testing.deployment import isolated_environment
+from airflow_dataflux import Client
+from airflow_dataflux.testing import GCSServer, isolated_environment
 
 PLACE_IN_THE_PAGES = "/data/"
 PHOTOS = {
@@ -27,7 +28,10 @@ NEEDS_GCLOUD = {"rsync_before", "cp_before"}
 
 RUN_EVERY_DAG = """
 import json, sys
-from airflow.dag_processing.dagbag import DagBag
+try:
+    from airflow.dag_processing.dagbag import DagBag
+except ModuleNotFoundError:
+    from airflow.models.dagbag import DagBag
 
 bag = DagBag(dag_folder=sys.argv[1])
 assert not bag.import_errors, bag.import_errors
@@ -123,3 +127,24 @@ def test_the_dags_after_gcloud_put_the_described_trees_on_disk(results: dict[str
     assert {"rsync_after", "cp_after"} < set(results)
     assert tree(place / "photos") == without("train/", {**PHOTOS, **OTHERS})
     assert tree(place / "copy") == without("train/", PHOTOS)
+
+
+def test_gzip_encoded_objects_are_unpacked_by_the_old_hook_and_by_decompress_alone(
+    server: GCSServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow.providers.google.cloud.hooks.gcs import GCSHook
+
+    plain = b"text of a log " * 100
+    stored = gzip.compress(plain)
+    server.create_bucket("logs")
+    server.put("logs", "a.json", stored, content_type="application/json", content_encoding="gzip")
+    for name, value in server.environment().items():
+        monkeypatch.setenv(name, value)
+    connection = {"conn_type": "google_cloud_platform", "extra": {"is_anonymous": True, "project": "offline"}}
+    monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", json.dumps(connection))
+    assert GCSHook().download("logs", "a.json") == plain
+    client = Client()
+    manifest = client.list("logs")
+    receipts = [client.stage(manifest, str(tmp_path / str(each)), decompress=each) for each in (False, True)]
+    assert [(tmp_path / str(each) / "a.json").read_bytes() for each in (False, True)] == [stored, plain]
+    assert any("1 objects have the content encoding gzip" in line for line in receipts[0].preflight)

@@ -10,21 +10,22 @@ from xml.etree import ElementTree
 import pytest
 from markdown_blocks import ROOT, pages
 
-sys.path.insert(0, str(ROOT / "tests/pictures"))
+sys.path.insert(0, str(ROOT / "tests/docs/pictures"))
 
 from cutting import SVG, pictures_of
 from making import LISTING, STAGING, Amounts, make_pictures
 
-from airflow_dataflux.core.report.blocks import Areas, Group, Histogram, Layer, Page, Picture, Section, Timeline
-from airflow_dataflux.core.report.page import draw, render
-from airflow_dataflux.core.report.spans import Span, SpanKind
+from airflow_dataflux.core.report.activity import Span, SpanKind
+from airflow_dataflux.core.report.charts import Areas, Histogram, Layer
+from airflow_dataflux.core.report.page import Picture, ReportPage, Section, draw, render
+from airflow_dataflux.core.report.timeline import Group, Timeline
 
 NAMES = sorted({*LISTING.values(), *STAGING.values()})
 
 
 def report(*pictures: Picture) -> bytes:
     section = Section(title="</svg><style>", blocks=pictures)
-    return render(Page(kind="Listing", title="t", subtitle="", facts=(), sections=(section,), footer=""))
+    return render(ReportPage(kind="Listing", title="t", subtitle="", facts=(), sections=(section,), footer=""))
 
 
 def words(picture: bytes) -> list[str]:

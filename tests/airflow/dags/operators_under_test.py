@@ -8,9 +8,11 @@ from airflow.providers.common.compat.sdk import DAG, Asset, AssetAlias, task
 
 from airflow_dataflux import (
     ComposeDownloadOperator,
+    ComposePackOperator,
     DatafluxHook,
     FastListOperator,
     JoinManifestsOperator,
+    SelectOperator,
     SweepCompositesOperator,
 )
 
@@ -32,7 +34,7 @@ TRIGGERS_2 = "triggering_dataset_events"
 LISTED = {
     name: conf(name)
     for name in (
-        *("match_glob", "storage_classes", "updated_after", "updated_before", "min_bytes", "max_bytes"),
+        *("match_glob", "exclude_glob", "storage_classes", "updated_after", "updated_before", "min_bytes", "max_bytes"),
         *("manifest_uri", "seed_manifest", "shards", "shard_bytes", "workers", "streams", "impersonation_chain"),
         "name_range",
     )
@@ -67,16 +69,43 @@ with DAG("stage_only", **COMMON):
         report="{{ dag_run.conf.get('report', True) }}",
     )
 
+with DAG("pack_only", **COMMON):
+    ComposePackOperator(
+        task_id="pack",
+        manifest=conf("manifest"),
+        output=conf("output"),
+        dry_run="{{ dag_run.conf.get('dry_run', False) }}",
+    )
+
 with DAG("list_then_stage", **COMMON):
     lister = FastListOperator(task_id="list", bucket=conf("bucket"))
     ComposeDownloadOperator(task_id="stage", manifest=lister.output, destination=conf("destination"))
+
+with DAG("list_what_changed_then_stage", **{**COMMON, "default_args": {"retries": 0}}):
+    lister = FastListOperator(
+        task_id="list",
+        bucket=conf("bucket"),
+        manifest_uri=conf("manifest_uri"),
+        seed_manifest=conf("manifest_uri"),
+        on_unchanged="skip",
+        shards=conf("shards"),
+    )
+    staged = ComposeDownloadOperator.partial(task_id="stage", destination=conf("destination")).expand(
+        manifest=lister.output
+    )
+
+    @task(trigger_rule="all_done")
+    def tidy_up() -> None:
+        """Succeed whatever happened before, so that the run is a success."""
+
+    staged >> tidy_up()
 
 with DAG("shards_then_stage", **COMMON):
     lister = FastListOperator(
         task_id="list", bucket=conf("bucket"), manifest_uri=conf("manifest_uri"), shards=conf("shards")
     )
     ComposeDownloadOperator.partial(
-        task_id="stage", destination=conf("destination"), map_index_template="{{ shard_label }}"
+        task_id="stage", destination=conf("destination"), map_index_template="{{ task.shard_label }}"
     ).expand(manifest=lister.output)
 
 with DAG("join_only", render_template_as_native_obj=True, **COMMON):
@@ -161,6 +190,15 @@ with DAG("announcing_after_a_lost_worker", **COMMON):
         retry_delay=timedelta(0),
         seed_manifest=conf("manifest_uri"),
         on_unchanged="skip",
+    )
+
+with DAG("announcing_splits", **COMMON):
+    SelectOperator(
+        task_id="select",
+        manifest=conf("manifest"),
+        manifest_uri=conf("manifest_uri"),
+        splits={"train": 0.5, "val": 0.5},
+        outlets=[Asset(uri="gs://announced/splits")],
     )
 
 with DAG("announcing_what_was_staged", **COMMON):

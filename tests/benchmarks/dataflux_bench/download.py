@@ -12,7 +12,7 @@ from typing import Any
 import google_crc32c
 
 from dataflux_bench.manifests import write_manifest
-from dataflux_bench.measuring import Cell, Run, interleaved, measure, wait_until_quiet
+from dataflux_bench.measuring import Cell, Run, checkout_of, interleaved, measure, wait_until_quiet
 from dataflux_bench.peers.catalogue import Peer
 from dataflux_bench.server.dataset import Dataset, DatasetSpec
 from dataflux_bench.server.latency import Model
@@ -64,7 +64,7 @@ def run_download(plan: DownloadPlan, *, say: Callable[[str], None], save: Callab
     with BenchServer(plan.model, directory=plan.scratch) as server:
         _warm_up(server, plan, say)
         for workload in plan.workloads:
-            work = _Work(Dataset(WORKLOADS[workload]), plan.scratch)
+            work = Work(Dataset(WORKLOADS[workload]), plan.scratch)
             server.add_bucket(BUCKET, work.dataset.spec)
             case = {"workload": workload, "objects": work.dataset.count, "bytes": int(work.dataset.sizes.sum())}
             peers = plan.peers_for(work.dataset)
@@ -72,7 +72,7 @@ def run_download(plan: DownloadPlan, *, say: Callable[[str], None], save: Callab
             cells += group
             for cell, peer in interleaved(group, peers, repeats=plan.repeats, once_above_s=plan.once_above_s):
                 wait_until_quiet(plan.quiet_s)
-                cell.runs.append(_download_once(server, peer, plan, work))
+                cell.runs.append(download_once(server, peer, plan, work))
                 say(_line(cell))
                 save(cells)
             server.drop_bucket(BUCKET)
@@ -80,7 +80,7 @@ def run_download(plan: DownloadPlan, *, say: Callable[[str], None], save: Callab
     return cells
 
 
-class _Work:
+class Work:
     """A workload's truth, and the files that hand it to the programs."""
 
     def __init__(self, dataset: Dataset, scratch: str) -> None:
@@ -127,7 +127,8 @@ def _checksum(path: str) -> tuple[int, int]:
     return value, size
 
 
-def _download_once(server: BenchServer, peer: Peer, plan: DownloadPlan, work: _Work) -> Run:
+def download_once(server: BenchServer, peer: Peer, plan: DownloadPlan, work: Work) -> Run:
+    """Run a peer once, into a fresh directory, and compare all bytes."""
     scratch = os.path.join(plan.scratch, "run")
     destination = os.path.join(scratch, "files")
     os.makedirs(scratch)
@@ -146,21 +147,23 @@ def _download_once(server: BenchServer, peer: Peer, plan: DownloadPlan, work: _W
         return f"left {composites} composites" if composites else work.check(destination)
 
     try:
-        return measure(server, peer, task, limit_s=plan.limit_s, check=check)
+        checkout = checkout_of(peer, plan.scratch)
+        return measure(server, peer, task, limit_s=plan.limit_s, check=check, checkout=checkout)
     finally:
         shutil.rmtree(scratch)
 
 
 def _warm_up(server: BenchServer, plan: DownloadPlan, say: Callable[[str], None]) -> None:
     """Run every program once on a few objects: does it work here, and fill the page cache with what it imports."""
-    work = _Work(Dataset(DatasetSpec(style="classes", count=40, readable=True)), plan.scratch)
+    work = Work(Dataset(DatasetSpec(style="classes", count=40, readable=True)), plan.scratch)
     seen = set()
     for peer in plan.peers:
-        if peer.family in seen:
+        program = (peer.name, peer.options.get("commit"))
+        if program in seen:
             continue
-        seen.add(peer.family)
+        seen.add(program)
         server.add_bucket(BUCKET, work.dataset.spec)
-        run = _download_once(server, peer, plan, work)
+        run = download_once(server, peer, plan, work)
         server.drop_bucket(BUCKET)
         if run.problem:
             raise RuntimeError(f"{peer.label} does not work here: {run.problem} {run.details.get('complaint', '')}")

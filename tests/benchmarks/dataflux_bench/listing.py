@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_dataflux.core.config import DEFAULT_STREAMS
+from airflow_dataflux.core.config import usable_cores
+from airflow_dataflux.core.listing.run import streams_for
 from dataflux_bench.manifests import write_manifest
-from dataflux_bench.measuring import Cell, Run, interleaved, measure, wait_until_quiet
+from dataflux_bench.measuring import Cell, Run, checkout_of, interleaved, measure, wait_until_quiet
 from dataflux_bench.peers.catalogue import Peer
 from dataflux_bench.server.dataset import SHORT, Dataset, DatasetSpec
 from dataflux_bench.server.latency import Model
@@ -136,7 +137,9 @@ def _list_once(server: BenchServer, peer: Peer, plan: ListingPlan, cap: int, wor
         "seed_manifest_uri": work.seeds.get(peer.options.get("seed", "")),
     }
     try:
-        return measure(server, peer, task, limit_s=plan.limit_s, check=work.check)
+        return measure(
+            server, peer, task, limit_s=plan.limit_s, check=work.check, checkout=checkout_of(peer, plan.scratch)
+        )
     finally:
         shutil.rmtree(scratch)
 
@@ -147,12 +150,12 @@ def _warm_up(server: BenchServer, plan: ListingPlan, say: Callable[[str], None])
     dataset = Dataset(DatasetSpec(count=2500))
     work = _Work(dataset, [], plan.scratch)
     for peer in plan.peers:
-        if peer.name in found:
+        if peer.name in found and "commit" not in peer.options:
             continue
         server.add_bucket(BUCKET, dataset.spec)
         server.forget_forms()
         run = _list_once(server, peer, plan, plan.page_caps[0], work)
-        found[peer.name] = set(server.forms())
+        found.setdefault(peer.name, set()).update(server.forms())
         server.drop_bucket(BUCKET)
         if run.problem and not run.problem.startswith("invalid"):
             raise RuntimeError(f"{peer.label} does not work here: {run.problem} {run.details.get('complaint', '')}")
@@ -183,7 +186,8 @@ def _ideal_s(model: Model, size: int, cap: int, peer: Peer, start_up_s: float) -
     pages = math.ceil(size / cap)
     if pages <= 1:
         return model.page_s(size)
-    streams = int(peer.options.get("streams", DEFAULT_STREAMS))
+    chosen = peer.options.get("streams")
+    streams = int(chosen) if chosen else streams_for(model.page_s(cap), processors=usable_cores())
     return start_up_s + max(1.0, pages / streams) * model.page_s(cap)
 
 

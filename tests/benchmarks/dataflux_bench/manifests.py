@@ -8,8 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from airflow_dataflux.core.arrow import ROW_SCHEMA
 from airflow_dataflux.core.manifest import ManifestFiles, PartWriter, publish
-from airflow_dataflux.core.rowschema import ROW_SCHEMA
 from dataflux_bench.server.dataset import CHUNK, Dataset
 
 _FROM = datetime(2024, 1, 1, tzinfo=UTC)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import json
 import os
 import statistics
@@ -12,21 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from dataflux_bench.paths import environment
+from dataflux_bench.paths import CHECKOUT, environment
 from dataflux_bench.peers.catalogue import Peer
 from dataflux_bench.server.process import BenchServer, ServerCounts
-
-MEASURES = (
-    "wall_s",
-    "call_s",
-    "cpu_s",
-    "peak_pss_bytes",
-    "peak_rss_bytes",
-    "requests",
-    "list_requests",
-    "rejected",
-    "server_cpu_s",
-)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,17 +110,20 @@ def measure(
     *,
     limit_s: float,
     check: Callable[[dict[str, Any]], str],
+    checkout: str = str(CHECKOUT),
 ) -> Run:
-    """Run a peer once.
+    """Run a peer once, with the programs of a checkout.
 
     `check` is given what the program reported after its mark and returns what is wrong with the result, if anything.
     """
+    whole = {**task, "peer": peer.name, "options": peer.options}
     os.sync()  # what the run before this one wrote is not written back during this one
     server.reset()
     usage = supervised(
-        [sys.executable, "-m", f"dataflux_bench.peers.{peer.program}", json.dumps({**task, "options": peer.options})],
+        [sys.executable, "-P", "-m", f"dataflux_bench.peers.{peer.program}", json.dumps(whole)],
         limit_s=limit_s,
         emulator=server.endpoint,
+        checkout=checkout,
     )
     counts = server.counts()
     mark = usage["mark"] or {}
@@ -153,12 +145,29 @@ def measure(
     )
 
 
-def supervised(command: list[str], *, limit_s: float, emulator: str) -> dict[str, Any]:
-    """Run a command under `supervise.py` and return its usage."""
+def checkout_of(peer: Peer, scratch: str) -> str:
+    """Return the checkout whose programs a peer runs: this one, or that of its `commit`, made at its first run."""
+    commit = peer.options.get("commit")
+    if commit is None:
+        return str(CHECKOUT)
+    place = os.path.join(scratch, f"commit-{commit}")
+    if os.path.isdir(place):
+        return place
+    os.mkdir(place)
+    files = ["airflow_dataflux", "tests/benchmarks/dataflux_bench"]
+    command = ["git", "-C", str(CHECKOUT), "archive", "--format=tar", commit, *files]
+    archive = subprocess.run(command, capture_output=True, check=True).stdout
+    subprocess.run(["tar", "-x", "-C", place], input=archive, check=True)
+    compileall.compile_dir(place, quiet=2)
+    return place
+
+
+def supervised(command: list[str], *, limit_s: float, emulator: str, checkout: str = str(CHECKOUT)) -> dict[str, Any]:
+    """Run a command under `supervise.py`, with what a checkout has, and return its usage."""
     task = json.dumps({"command": command, "limit_s": limit_s})
     finished = subprocess.run(
         [sys.executable, "-P", "-m", "dataflux_bench.supervise", task],
-        env=environment(STORAGE_EMULATOR_HOST=emulator),
+        env=environment(checkout, STORAGE_EMULATOR_HOST=emulator),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -10,8 +10,8 @@ CHECKOUT = HARNESS.parents[1]
 RESULTS = CHECKOUT / "docs" / "performance"
 
 
-def environment(**more: str) -> dict[str, str]:
-    """Return this process's environment, with the checkout and the harness importable and nothing odd in it.
+def environment(checkout: str = str(CHECKOUT), **more: str) -> dict[str, str]:
+    """Return this process's environment, with a checkout and its harness importable and nothing odd in it.
 
     Bytecode is written, or this project alone would be compiled anew at each start: its peers are installed.
     """
@@ -21,5 +21,5 @@ def environment(**more: str) -> dict[str, str]:
         if name.lower() not in ("http_proxy", "https_proxy", "all_proxy", "storage_emulator_host")
         and not name.startswith(("GOOGLE_", "PYTHON"))
     }
-    path = os.pathsep.join([str(CHECKOUT), str(HARNESS)])
+    path = os.pathsep.join([checkout, os.path.join(checkout, "tests", "benchmarks")])
     return {**kept, "PYTHONPATH": path, "NO_PROXY": "127.0.0.1,localhost", **more}

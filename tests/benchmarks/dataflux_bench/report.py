@@ -1,57 +1,79 @@
-"""Results as JSON and as Markdown tables."""
+"""Results as a table of runs (CSV) and as Markdown."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+import math
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
 from typing import Any
 
 from dataflux_bench.machine import sentence
-from dataflux_bench.measuring import MEASURES, Cell, best_of
+from dataflux_bench.measuring import Cell, Run, best_of
+from dataflux_bench.server.latency import Model
 
 OURS = "dataflux"
 
 
-def as_json(cells: list[Cell], *, plan: dict[str, Any], machine: dict[str, Any]) -> str:
-    """Return everything that was measured, every single run included."""
-    found = [
-        {
-            **asdict(cell),
-            "median": {name: cell.median(name) for name in MEASURES},
-            "right_runs": len(cell.right),
-        }
-        for cell in cells
-    ]
-    return json.dumps({"machine": machine, "plan": plan, "cells": found}, indent=1, default=str) + "\n"
+def as_csv(cells: list[Cell], *, plan: dict[str, Any], machine: dict[str, Any]) -> str:
+    """Return every single run, a line each, below two lines of comment that hold the plan and the machine as JSON."""
+    text = io.StringIO()
+    text.writelines(
+        f"# {name}: {json.dumps(facts, default=str)}\n" for name, facts in (("machine", machine), ("plan", plan))
+    )
+    case_keys = list(dict.fromkeys(key for cell in cells for key in cell.case))
+    lines = csv.writer(text, lineterminator="\n")
+    lines.writerow([*case_keys, *_CELL_COLUMNS, *_RUN_COLUMNS])
+    for cell in cells:
+        facts = [*(cell.case[key] for key in case_keys), cell.peer, cell.family, _written(cell.ideal_s)]
+        lines.writerows([*facts, *(_written(getattr(run, name)) for name in _RUN_COLUMNS)] for run in cell.runs)
+    return text.getvalue()
 
 
-def from_json(text: str) -> tuple[list[Cell], dict[str, Any], dict[str, Any]]:
+def from_csv(text: str) -> tuple[list[Cell], dict[str, Any], dict[str, Any]]:
     """Return the cells, the plan and the machine of a saved result."""
-    from dataflux_bench.measuring import Run
+    machine_line, plan_line, *rest = text.splitlines()
+    machine, plan = (json.loads(line.split(": ", 1)[1]) for line in (machine_line, plan_line))
+    cells: dict[tuple[str, ...], Cell] = {}
+    for row in csv.DictReader(rest):
+        read = {name: _read(name, row.pop(name)) for name in _RUN_COLUMNS}
+        peer, family, ideal_s = (row.pop(name) for name in _CELL_COLUMNS)
+        key = (*row.values(), peer)
+        if key not in cells:
+            case = {name: int(value) if value.isdigit() else value for name, value in row.items()}
+            cells[key] = Cell(case=case, peer=peer, family=family, ideal_s=float(ideal_s) if ideal_s else None)
+        cells[key].runs.append(Run(**read))
+    return list(cells.values()), plan, machine
 
-    saved = json.loads(text)
-    cells = [
-        Cell(
-            case=cell["case"],
-            peer=cell["peer"],
-            family=cell["family"],
-            runs=[Run(**run) for run in cell["runs"]],
-            ideal_s=cell["ideal_s"],
-        )
-        for cell in saved["cells"]
-    ]
-    return cells, saved["plan"], saved["machine"]
+
+_CELL_COLUMNS = ("peer", "family", "ideal_s")
+_RUN_COLUMNS = tuple(name for name in Run.__dataclass_fields__ if name != "details")
+
+
+def _written(value: Any) -> Any:
+    """Return a value as a table holds it: counts as `list=3 read=1`, seconds to a tenth of a millisecond."""
+    if isinstance(value, dict):
+        return " ".join(f"{name}={count}" for name, count in value.items())
+    return round(value, 4) if isinstance(value, float) else value
+
+
+def _read(name: str, text: str) -> Any:
+    kind = Run.__dataclass_fields__[name].type
+    if "dict" in str(kind):
+        return {key: int(count) for key, _, count in (part.partition("=") for part in text.split())}
+    return {"float": float, "int": int}.get(str(kind), str)(text)
 
 
 def listing_markdown(cells: list[Cell], *, machine: dict[str, Any], command: str) -> str:
     """Return the page of the listing benchmark."""
-    compared = ["sequential", "upstream", "obstore"]
     families = {cell.family for cell in cells}
+    compared = ["sequential", "upstream", "obstore", "rclone", "gcloud"]
+    compared += sorted(name for name in families if name.startswith(f"{OURS}:commit="))
     lines = _head("Listing: results", machine, command, "listing.png")
     lines += ["## How many times faster", "", *_ratio_notes(), ""]
     lines += _table(
-        ["style", "objects", "page cap", "s", "ideal s", "÷ ideal"]
+        ["style", "objects", "page cap", "s", "ideal s", "÷ ideal", "x bound"]
         + [f"x {name}" for name in compared if name in families]
         + [f"CPU ÷ {name}" for name in compared if name in families]
         + ["list requests ÷ sequential's", "MB"],
@@ -135,6 +157,7 @@ def _listing_ratios(case: dict[str, Any], group: list[Cell], compared: list[str]
         _number(ours.median("wall_s")),
         _number(ours.ideal_s),
         _ratio(ours.median("call_s"), ours.ideal_s),
+        _ratio(math.ceil(case["objects"] / case["page_cap"]) * Model().page_s(case["page_cap"]), ours.median("wall_s")),
         *(_ratio(_median(cell, "wall_s"), ours.median("wall_s")) for cell in others.values()),
         *(_ratio(ours.median("cpu_s"), _median(cell, "cpu_s")) for cell in others.values()),
         _ratio(ours.median("list_requests"), _median(sequential, "list_requests")),

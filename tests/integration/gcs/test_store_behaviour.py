@@ -1,4 +1,4 @@
-"""What every Store does, whatever answers it: run against the embedded server, or real Cloud Storage (conftest.py)."""
+"""What every Store does, whatever answers it: memory, the embedded server, or real Cloud Storage (conftest.py)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import google_crc32c
 import pytest
 
+from airflow_dataflux.core.arrow import ROW_SCHEMA
 from airflow_dataflux.core.errors import (
     BucketNotFoundError,
     InvalidRequestError,
@@ -15,7 +16,6 @@ from airflow_dataflux.core.errors import (
     StoreError,
 )
 from airflow_dataflux.core.gcs.store import MAX_COMPONENTS, ObjectVersion, PageRequest
-from airflow_dataflux.core.rowschema import ROW_SCHEMA
 
 NAMES_FROM_HELL = [
     "plain",
@@ -93,6 +93,18 @@ class TestListing:
         for name in ["a.jpg", "b.png", "deep/c.jpg"]:
             place.put(name)
         assert place.names(match_glob=place.prefix + "**.jpg") == ["a.jpg", "deep/c.jpg"]
+
+    def test_a_delimiter_names_the_directories_below_the_prefix(self, place):
+        for name in ["a", "b/1", "b/2", "c/d/1", "é/1", "z"]:
+            place.put(name)
+
+        def directories(**request):
+            page = place.store.list_page(place.bucket, PageRequest(prefix=place.prefix, delimiter="/", **request))
+            return [name.removeprefix(place.prefix) for name in page.directories], page.next_page_token is not None
+
+        assert directories() == (["b/", "c/", "é/"], False)
+        assert directories(start=place.prefix + "b0", end=place.prefix + "z") == (["c/"], False)
+        assert directories(max_results=2)[1]
 
     def test_a_listed_row_is_what_stat_says(self, place):
         place.put("one", b"hello")
@@ -266,6 +278,52 @@ class TestWritingAndDeleting:
         with pytest.raises(ObjectNotFoundError, match="nothing-here") as caught:
             place.store.stat(place.bucket, place.prefix + "nothing-here")
         assert (caught.value.status, caught.value.retryable) == (404, False)
+
+
+class TestStreams:
+    def begin(self, place, name, if_generation_match=0):
+        return place.store.begin_upload(
+            place.bucket,
+            place.prefix + name,
+            content_type="application/x-tar",
+            metadata={"made": "by a test"},
+            if_generation_match=if_generation_match,
+        )
+
+    def test_an_object_appears_when_its_stream_is_finished_and_not_before(self, place):
+        data = bytes(range(256)) * 5000
+        upload = self.begin(place, "streamed")
+        for start in range(0, len(data), 300_000):
+            upload.append(data[start : start + 300_000])
+        assert place.names() == []
+        made = upload.finish(google_crc32c.value(data))
+        assert (made.row.size, made.row.content_type, made.metadata["made"]) == (
+            len(data),
+            "application/x-tar",
+            "by a test",
+        )
+        assert content(place, version(made)) == data
+
+    def test_a_stream_that_is_abandoned_leaves_nothing(self, place):
+        upload = self.begin(place, "abandoned")
+        upload.append(b"half of it")
+        upload.abandon()
+        assert place.names() == []
+
+    def test_a_stream_whose_checksum_is_another_makes_no_object(self, place):
+        upload = self.begin(place, "wrong")
+        upload.append(b"these bytes")
+        with pytest.raises(StoreError):
+            upload.finish(google_crc32c.value(b"other bytes"))
+        assert place.names() == []
+
+    def test_a_stream_does_not_replace_what_came_meanwhile(self, place):
+        upload = self.begin(place, "raced")
+        upload.append(b"late")
+        first = place.put("raced", b"first")
+        with pytest.raises(PreconditionFailedError):
+            upload.finish(google_crc32c.value(b"late"))
+        assert content(place, version(first)) == b"first"
 
 
 class TestBuckets:

@@ -9,7 +9,6 @@ import time
 import google_crc32c
 import pytest
 
-from airflow_dataflux.core.config import StoreConfig
 from airflow_dataflux.core.errors import (
     AuthenticationError,
     CancelledError,
@@ -21,7 +20,7 @@ from airflow_dataflux.core.errors import (
     UnavailableError,
 )
 from airflow_dataflux.core.gcs.auth import default_store_config
-from airflow_dataflux.core.gcs.client import open_store
+from airflow_dataflux.core.gcs.http_store import StoreConfig, open_store
 from airflow_dataflux.core.gcs.retry import RetryPolicy
 from airflow_dataflux.core.gcs.store import ObjectVersion, PageRequest
 from airflow_dataflux.core.runtime.cancel import CancelToken
@@ -213,13 +212,29 @@ def test_parts_of_a_batch_that_keep_failing_are_returned_with_the_reason(embedde
     assert server.names("b") == ["stuck"]
 
 
-def test_a_batch_that_cannot_be_sent_returns_everything_as_not_deleted(embedded):
+@pytest.mark.parametrize("status", [400, 403, 404, 405, 413, 501, 503])
+def test_where_batches_are_refused_as_a_whole_objects_are_deleted_one_by_one(embedded, status):
+    server, store = embedded
+    pinned = [pin(server.put("b", f"o{number:03d}", b"")) for number in range(120)]
+    fault = server.fail("status", status=status, operation="batch")
+    assert store.delete_many("b", pinned[:110]) == []
+    assert server.requests().operations["delete"] == 110
+    asked = hits(server, fault)
+    assert asked == (IMPATIENT.attempts if status == 503 else 1)
+    assert store.delete_many("b", pinned[110:]) == []
+    assert server.names("b") == []
+    # What cannot pass is not asked for again.
+    assert hits(server, fault) == (2 * asked if status == 503 else asked)
+
+
+def test_an_outage_of_all_deletions_returns_everything_as_not_deleted_after_one_object(embedded):
     server, store = embedded
     pinned = [pin(server.put("b", f"o{number:03d}", b"")) for number in range(150)]
     fault = server.fail("status", status=503, operation="batch")
+    single = server.fail("status", status=503, operation="delete")
     failures = store.delete_many("b", pinned)
     assert [failure.version for failure in failures] == pinned
-    assert hits(server, fault) == IMPATIENT.attempts
+    assert (hits(server, fault), hits(server, single)) == (IMPATIENT.attempts, IMPATIENT.attempts)
 
 
 def test_what_a_batch_deleted_before_it_failed_as_a_whole_is_not_called_a_failure(embedded):
@@ -228,10 +243,11 @@ def test_what_a_batch_deleted_before_it_failed_as_a_whole_is_not_called_a_failur
     part = server.fail("status", status=503, operation="delete", times=1)
     # The batch is sent; one part of it is sent again, and from then on nothing gets through.
     first = server.fail("status", status=400, operation="batch", nth=2)
+    alone = server.fail("status", status=403, operation="delete", prefix="o10")
     failures = store.delete_many("b", pinned)
     assert (hits(server, part), hits(server, first)) == (1, 1)
     assert sorted(failure.version.name for failure in failures) == server.names("b")
-    assert len(failures) == 11  # the part, and the batch that was not begun
+    assert hits(server, alone) == len(failures) == 10  # the batch that was not begun; the part could be deleted alone
 
 
 def test_a_held_object_is_a_failure_and_its_neighbours_are_deleted(embedded):
@@ -396,6 +412,9 @@ class TestRefusals:
         assert (info.default_event_based_hold, info.autoclass, info.hierarchical_namespace) == (True, True, True)
         assert (info.location, info.location_type, info.storage_class) == ("EUROPE-WEST4", "region", "NEARLINE")
         assert not info.requester_pays
+        assert not info.hard_delete_paused
+        server.change_bucket("full", hard_delete_paused=True)
+        assert store.bucket_info("full").hard_delete_paused
         plain = store.bucket_info("b")
         assert (plain.soft_delete_s, plain.retention_s, plain.versioning, plain.autoclass) == (0, 0, False, False)
 

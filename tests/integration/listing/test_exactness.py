@@ -2,7 +2,8 @@
 
 `DATAFLUX_EXACTNESS_RUNS` sets how many randomised runs there are (the bar is 200), `DATAFLUX_EXACTNESS_SEED` their
 seed.
-A run draws its name style, size, streams and faults, and one of its worker processes is killed at a random moment.
+A run draws its size, streams and faults, and one of its worker processes is killed at a random moment. Runs take turns
+between generated names and the name sets of the benchmark.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import math
 import os
 import random
 import signal
+import sys
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -20,15 +22,21 @@ from pathlib import Path
 import pytest
 from process_table import children, engines
 
-from airflow_dataflux.core.config import ListRequest, StoreConfig
+from airflow_dataflux.core.config import ListRequest
+from airflow_dataflux.core.gcs.http_store import StoreConfig
 from airflow_dataflux.core.listing import list_objects
 from airflow_dataflux.core.manifest import Manifest
 from airflow_dataflux.core.runtime.tokens import AnonymousTokens
 from airflow_dataflux.testing import GCSServer
 
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "..", "benchmarks"))
+
+from dataflux_bench.namesets import CONVENTIONS, HARD, names_of
+
 RUNS = int(os.environ.get("DATAFLUX_EXACTNESS_RUNS", "4"))
 SEED = int(os.environ.get("DATAFLUX_EXACTNESS_SEED", "20261122"))
 STYLES = ["flat", "classes", "deep", "uuid", "unicode", "timestamps"]
+SETS = [*CONVENTIONS, *HARD]
 FAULTS: dict[str, tuple[float, dict[str, float]]] = {
     "status": (0.01, {}),
     "reset": (0.005, {}),
@@ -55,8 +63,13 @@ def _one_run(server: GCSServer, directory: Path, run: int, hits: Counter[str]) -
     # Small pages make many requests, so that a small bucket meets many faults and is handed over to an engine.
     server.configure(latency_s={"list": 0.01}, jitter=0.5, page_cap=draw.choice([40, 60, 100]))
     server.create_bucket("bucket")
-    count, style = draw.randrange(30_000, 60_000), STYLES[run % len(STYLES)]
-    server.synthesize("bucket", count=count, style=style, seed=draw.randrange(1000))  # type: ignore[arg-type]
+    count = draw.randrange(30_000, 60_000)
+    kinds = SETS if run % 2 else STYLES
+    style = kinds[run // 2 % len(kinds)]
+    if style in STYLES:
+        server.synthesize("bucket", count=count, style=style, seed=draw.randrange(1000))  # type: ignore[arg-type]
+    else:
+        server.put_many("bucket", dict.fromkeys(names_of(style, count), b""))
     for kind, (probability, rest) in FAULTS.items():
         server.fail(kind, operation="list", probability=probability, seed=draw.randrange(1 << 30), **rest)  # type: ignore[arg-type]
     request = ListRequest(bucket="bucket", manifest_uri=str(directory), workers=2, streams=draw.choice([8, 24, 64]))

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import pytest
 from manifest_samples import numbered, publish_rows, write_parts
 
-from airflow_dataflux.core.config import StoreConfig
 from airflow_dataflux.core.errors import (
     BucketNotFoundError,
     ManifestChangedError,
@@ -16,7 +15,7 @@ from airflow_dataflux.core.errors import (
     PermissionDeniedError,
     StoreError,
 )
-from airflow_dataflux.core.gcs.client import open_store
+from airflow_dataflux.core.gcs.http_store import StoreConfig, open_store
 from airflow_dataflux.core.gcs.store import Store
 from airflow_dataflux.core.manifest import Manifest, ManifestFiles, join
 from airflow_dataflux.core.runtime.tokens import AnonymousTokens
@@ -129,17 +128,6 @@ def test_a_part_deleted_from_the_bucket_is_named(gcs_server: GCSServer, store: S
     gcs_server.delete("manifests", "daily/train/part-run-1-00000.parquet")
     with pytest.raises(ManifestError, match=r"part-run-1-00000\.parquet is not what the index describes: it does not"):
         list(manifest)
-
-
-def test_an_abandoned_writer_leaves_no_object(gcs_server: GCSServer, store: Store) -> None:
-    from airflow_dataflux.core.manifest import PartWriter
-
-    writer = PartWriter(ManifestFiles(store), URI, "r1")
-    writer.append(numbered(10))
-    writer.finish()
-    assert len(gcs_server.names("manifests")) == 1
-    writer.abandon()
-    assert gcs_server.names("manifests") == []
 
 
 def test_listings_mapped_over_ranges_are_joined_in_the_bucket(gcs_server: GCSServer, store: Store) -> None:

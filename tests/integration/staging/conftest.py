@@ -6,20 +6,29 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from staging_site import BUCKET, Site
+from staging_site import BUCKET, MemoryServer, Site
 
-from airflow_dataflux.core.config import StoreConfig
-from airflow_dataflux.core.gcs.client import open_store
+from airflow_dataflux.core.gcs.http_store import StoreConfig, open_store
+from airflow_dataflux.core.gcs.store import StoreFactory
 from airflow_dataflux.core.runtime.tokens import AnonymousTokens
 from airflow_dataflux.testing import GCSServer
 
 
 @pytest.fixture
-def site(gcs_server: GCSServer, tmp_path: Path) -> Iterator[Site]:
-    gcs_server.create_bucket(BUCKET)
-    config = StoreConfig(endpoint=gcs_server.endpoint)
+def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
+    """A bucket in memory for modules and tests marked `in_memory`, on the embedded server for the others."""
+    marker = request.node.get_closest_marker("in_memory")
+    server: GCSServer | MemoryServer
+    config: StoreFactory
+    if marker is not None and marker.args != (False,):
+        server = MemoryServer()
+        config = server.stores
+    else:
+        server = request.getfixturevalue("gcs_server")
+        config = StoreConfig(endpoint=server.endpoint)
+    server.create_bucket(BUCKET)
     store = open_store(config, AnonymousTokens(), connections=4)
-    yield Site(gcs_server, store, config, tmp_path)
+    yield Site(server, store, config, tmp_path)
     store.close()
 
 

@@ -1,15 +1,13 @@
-"""A disk that is too small, or fills up midway: a real one, a tmpfs in a mount namespace of the test's own."""
+"""A disk that is too small, fills up midway or is read-only: a real one, a tmpfs in the test's own mount namespace."""
 
 from __future__ import annotations
 
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from staging_site import Site, content
+from victim import victim_command
 
-VICTIM = Path(__file__).with_name("staging_victim.py")
 MOUNT = """
 set -e
 mount -t tmpfs -o "$1" none "$2"
@@ -22,15 +20,7 @@ def on_small_disk(site: Site, options: str, *, look: str) -> subprocess.Complete
     """Stage to a tmpfs, then run `look` (shell) on it; both see the mount, nobody else does."""
     disk = site.disk / "small"
     disk.mkdir()
-    stage = [
-        sys.executable,
-        str(VICTIM),
-        site.server.endpoint,
-        str(site.disk / "manifest"),
-        str(disk / "set"),
-        "compose",
-        "1",
-    ]
+    stage = victim_command("stage", site.server.endpoint, site.disk / "manifest", disk / "set")
     script = f'cd "{disk}"; "$@"; {look}'
     done = subprocess.run(
         [
@@ -83,3 +73,12 @@ def test_a_disk_that_fills_up_midway_is_an_error_and_leaves_no_half_file_and_no_
     assert len(after) == 1, after
     assert 0 < int(after[0]) < 300
     assert site.composites() == []
+
+
+def test_a_read_only_file_system_is_called_that_also_to_a_user_who_may_write_everywhere(site: Site) -> None:
+    site.put_numbered(1)
+    site.manifest()
+    done = on_small_disk(site, "ro", look="ls -A")
+    assert "is mounted read-only. Choose a destination on a file system that is mounted for writing." in done.stderr
+    assert "chmod" not in done.stderr
+    assert done.stdout.split("ready\n")[1].split() == []

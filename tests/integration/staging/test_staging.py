@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import resource
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +17,8 @@ from staging_site import BUCKET, PREFIX, Site, content, tree
 from airflow_dataflux.core.config import RunIdentity
 from airflow_dataflux.core.errors import (
     BucketNotFoundError,
+    CostLimitError,
+    DeletionRefusedError,
     DestinationError,
     InsufficientSpaceError,
     PermissionDeniedError,
@@ -22,8 +26,9 @@ from airflow_dataflux.core.errors import (
 )
 from airflow_dataflux.core.runtime.cancel import CancelToken
 from airflow_dataflux.core.staging.destination import Place, open_workspace
-from airflow_dataflux.core.staging.survey import SpaceNeeded
-from airflow_dataflux.core.staging.ways import FASTER_DIRECTLY, PROBED
+from airflow_dataflux.core.staging.destination_scan import SpaceNeeded
+from airflow_dataflux.core.staging.localfile import FileIdentity, TreeWriter
+from airflow_dataflux.core.staging.strategy import FASTER_DIRECTLY, PROBED, WRITES_LIMITED
 
 MIXED = {
     "train/empty.bin": b"",
@@ -189,12 +194,12 @@ def test_strip_prefix_shortens_paths(site: Site) -> None:
     site.check_tree({name.removeprefix("train/"): data for name, data in site.objects.items()})
 
 
-def test_placeholders_become_directories_and_cost_no_request(site: Site) -> None:
+def test_placeholders_become_directories_and_are_asked_for_like_other_objects(site: Site) -> None:
     site.put({"empty dir/": b"", "empty dir/file": b"", "other/": b""})
     manifest = site.manifest()
     site.server.forget_requests()
     assert site.stage(manifest).downloaded == 3
-    assert "read" not in site.operations()
+    assert site.operations()["read"] == 3
     assert (site.destination / "other").is_dir()
     assert (site.destination / "empty dir/file").read_bytes() == b""
     assert site.stage(manifest).reused == 3
@@ -290,6 +295,32 @@ def test_hostile_names_are_refused_by_name_before_anything_is_fetched(site: Site
     assert not (site.disk.parent / "escape").exists()
 
 
+def test_hostile_names_are_left_out_counted_and_named_when_asked(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    site.put({"../escape": b"x", "/etc/x": b"x", "a": b"x", "a/b": b"x", "fine/ok": b"x", "d//e": b"x", "f/": b"x"})
+    manifest = site.manifest()
+    receipt = site.stage(manifest, on_unsafe_name="skip")
+    assert (receipt.downloaded, receipt.skipped) == (2, 5)
+    assert set(receipt.unsafe) == {"../escape", "/etc/x", "a/b", "d//e", "f/"}
+    assert "5 objects are left out" in caplog.text
+    staged = {path.relative_to(site.destination).as_posix() for path in site.destination.rglob("*") if path.is_file()}
+    assert {name for name in staged if not name.startswith(".dataflux")} == {"a", "fine/ok"}
+    assert not (site.disk.parent / "escape").exists()
+    again = site.stage(manifest, on_unsafe_name="skip")
+    assert (again.downloaded, again.reused, again.skipped, set(again.unsafe)) == (0, 2, 5, set(receipt.unsafe))
+    with pytest.raises(UnsafeNameError):
+        site.stage(manifest)
+
+
+def test_only_hostile_names_never_empty_a_destination(site: Site) -> None:
+    site.put({"ok": b"x"})
+    site.stage(site.manifest())
+    site.server.delete(BUCKET, "ok")
+    site.put({"../escape": b"x"})
+    with pytest.raises(DeletionRefusedError):
+        site.stage(site.manifest(), on_unsafe_name="skip", delete_extraneous=True)
+    assert (site.destination / "ok").exists()
+
+
 def test_a_symlinked_directory_in_the_destination_is_never_written_through(site: Site, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
@@ -374,6 +405,7 @@ def test_without_rights_to_compose_objects_are_read_directly_with_the_reason(sit
         ({"retention_s": 3600}, "retention policy of 3600 s"),
         ({"default_event_based_hold": True}, "event-based hold"),
         ({"location_type": "zone"}, "Rapid"),
+        ({"soft_delete_s": 7 * 86400, "hard_delete_paused": True}, "hard deletions are paused"),
     ],
 )
 def test_buckets_that_would_keep_composites_are_read_directly(
@@ -441,7 +473,8 @@ def test_too_little_space_is_an_error_that_says_how_much_is_missing(
     site.put_numbered(3)
     manifest = site.manifest()
     monkeypatch.setattr(
-        "airflow_dataflux.core.staging.survey.SpaceNeeded", lambda block_bytes: SpaceNeeded(block_bytes, bytes=1 << 60)
+        "airflow_dataflux.core.staging.destination_scan.SpaceNeeded",
+        lambda block_bytes: SpaceNeeded(block_bytes, bytes=1 << 60),
     )
     with pytest.raises(InsufficientSpaceError) as caught:
         site.stage(manifest)
@@ -453,7 +486,7 @@ def test_too_little_space_is_an_error_that_says_how_much_is_missing(
 def test_two_stagings_of_one_destination_do_not_work_at_the_same_time(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("airflow_dataflux.core.staging.destination._LOCK_PATIENCE_S", 0.0)
+    monkeypatch.setattr("airflow_dataflux.core.staging.destination.LOCK_WAIT_S", 0.0)
     site.put_numbered(3)
     manifest = site.manifest()
     site.destination.mkdir()
@@ -507,9 +540,42 @@ def test_auto_leaves_composing_as_soon_as_it_has_measured_that_reading_directly_
     site.server.configure(latency_s={"read": 0.002, "compose": 1.5})
     receipt = site.stage(manifest, strategy="auto", max_in_flight=8)
     site.check_tree()
-    assert receipt.reasons[FASTER_DIRECTLY] > 1500
-    assert receipt.reasons[PROBED] > 0
-    assert 3 <= receipt.composites < 40
+    # Each of the eight threads composes a group or two before the first is measured; later one group in 64 is.
+    assert 4 <= receipt.composites <= 20
+    assert receipt.reasons[FASTER_DIRECTLY] >= 3000 - 32 * receipt.composites - receipt.reasons[PROBED]
+    assert 0 < receipt.reasons[PROBED] <= 8
+    assert site.composites() == []
+
+
+def test_auto_keeps_composing_on_a_slow_disk_because_reading_directly_would_write_the_same_files(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.put_numbered(2000, size=300)
+    manifest = site.manifest()
+    site.server.configure(latency_s={"read": 0.01, "compose": 0.02})
+    one_at_a_time, written, really = threading.Lock(), [], TreeWriter.write
+
+    def write(self: TreeWriter, path: str, data: bytes) -> FileIdentity:
+        with one_at_a_time:
+            written.append(path)
+            time.sleep(0.003)
+        return really(self, path, data)
+
+    monkeypatch.setattr(TreeWriter, "write", write)
+    receipt = site.stage(manifest, strategy="auto", max_in_flight=16)
+    assert len(written) > 1500  # what arrives in two pieces is written another way
+    assert set(receipt.reasons) == {PROBED}
+    assert receipt.batches["composite"] >= 2000 - 10
+
+
+def test_where_writes_are_limited_auto_reads_what_they_cannot_carry(site: Site) -> None:
+    site.put_numbered(3000, size=300)
+    manifest = site.manifest()
+    site.server.configure(latency_s={"read": 0.01, "compose": 0.05}, writes_per_s=10)
+    receipt = site.stage(manifest, strategy="auto", max_in_flight=16)
+    site.check_tree()
+    assert receipt.composites > 0
+    assert receipt.reasons[WRITES_LIMITED] + receipt.reasons.get(FASTER_DIRECTLY, 0) > 1500
     assert site.composites() == []
 
 
@@ -521,3 +587,22 @@ def test_auto_keeps_composing_while_that_is_what_it_measures_to_be_faster(site: 
     site.check_tree()
     assert set(receipt.reasons) == {PROBED}
     assert receipt.batches["composite"] > 2900
+
+
+def test_a_staging_that_would_cost_too_much_moves_nothing_and_one_that_need_not_fetch_costs_nothing(site: Site) -> None:
+    site.put_numbered(40)
+    manifest = site.manifest()
+    estimated = site.stage(manifest, dry_run=True).estimated_usd
+    assert estimated > 0
+    site.server.forget_requests()
+    with pytest.raises(CostLimitError, match="max_usd") as caught:
+        site.stage(manifest, max_usd=estimated * 0.9)
+    assert not caught.value.retryable
+    assert caught.value.details["estimated_usd"] == pytest.approx(estimated, rel=0.2)
+    assert sum(caught.value.details["costs"].values()) == pytest.approx(caught.value.details["estimated_usd"])
+    assert not {"read", "compose"} & set(site.operations())
+    assert not site.destination.exists()
+    receipt = site.stage(manifest, max_usd=estimated * 1.3)
+    assert receipt.downloaded == 40
+    again = site.stage(manifest, max_usd=0)
+    assert (again.reused, again.downloaded) == (40, 0)

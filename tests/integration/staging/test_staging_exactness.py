@@ -17,9 +17,9 @@ import pytest
 from how_often import FAULT_RUNS, SEED
 from staging_site import BUCKET, Site, content
 
-from airflow_dataflux.core.config import RunIdentity, StoreConfig
+from airflow_dataflux.core.config import RunIdentity
 from airflow_dataflux.core.errors import DatafluxError
-from airflow_dataflux.core.gcs.client import open_store
+from airflow_dataflux.core.gcs.http_store import StoreConfig, open_store
 from airflow_dataflux.core.runtime.tokens import AnonymousTokens
 from airflow_dataflux.core.staging import Receipt
 from airflow_dataflux.testing import GCSServer
@@ -77,7 +77,8 @@ class _Run:
         isolated = rng.random() < 0.1
         self._fill()
         staged_before: set[str] = set()
-        if rng.random() < 0.3:
+        # What is there already is not composed, and a run that is to lose the answer of a compose needs one.
+        if rng.random() < 0.3 and self.forced != "lost answer":
             site.stage(site.manifest("earlier"), strategy="direct")
             renewed = rng.sample(sorted(site.objects), 20)
             staged_before = site.objects.keys() - set(renewed)
@@ -85,11 +86,13 @@ class _Run:
                 site.put({name: content(rng.randrange(10**6), rng.randrange(1, 4000))})
         manifest = site.manifest()
         self._change_objects(hits)
-        forced = self._script_faults()
+        self._script_faults()
         receipt = self._stage(
             manifest,
             hits,
-            strategy="compose" if "lost answer" in forced else rng.choice(["auto", "compose", "compose", "direct"]),
+            strategy="compose"
+            if self.forced == "lost answer"
+            else rng.choice(["auto", "compose", "compose", "direct"]),
             max_in_flight=rng.choice([3, 16, 64]),
             delete_extraneous=rng.random() < 0.5,
             isolated=isolated,
@@ -147,10 +150,15 @@ class _Run:
             self.perhaps.add(name)
             site.server.change_later(BUCKET, name, rng.choice([None, b"later"]), after=rng.randrange(2, 12))
 
-    def _script_faults(self) -> str:
-        """Script all faults, and one of them for certain; return which."""
+    @property
+    def forced(self) -> str:
+        """The fault that happens in this run for certain."""
+        return list(KINDS)[self.number % len(KINDS)]
+
+    def _script_faults(self) -> None:
+        """Script all faults, and one of them for certain."""
         server, rng = self.site.server, self.random
-        forced = list(KINDS)[self.number % len(KINDS)]
+        forced = self.forced
         rule = {key: value for key, value in KINDS[forced].items() if key != "probability"}
         # The first compose or the second of all other requests: even the smallest run has them.
         self.faults[forced] = [server.fail(**rule, nth=1 if rule.get("operation") == "compose" else 2)]
@@ -158,7 +166,6 @@ class _Run:
             self.faults["stall beyond the time-out"] = [server.fail("stall_body", operation="read", nth=3, stall_s=30)]
         for kind, rule in KINDS.items():
             self.faults.setdefault(kind, []).append(server.fail(**rule, seed=rng.randrange(10**6)))
-        return forced
 
     def _stage(self, manifest: Any, hits: Counter[str], **request: Any) -> Receipt:
         """Stage, again after an error that says that this is worth it, as Airflow would."""

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from collections.abc import Callable
 
 import pytest
 from staging_site import BUCKET, PREFIX, Site, content, tree
 
-from airflow_dataflux.core.config import RunIdentity
+from airflow_dataflux.core.config import DEFAULT_COMPOSITE_PREFIX, ListRequest, RunIdentity
 from airflow_dataflux.core.errors import (
     CancelledError,
+    EngineError,
     InsufficientSpaceError,
     ObjectsChangedError,
     VerificationError,
 )
+from airflow_dataflux.core.listing import list_objects
+from airflow_dataflux.core.manifest import Manifest
 from airflow_dataflux.core.runtime.cancel import CancelToken
 from airflow_dataflux.core.runtime.progress import Progress
+from airflow_dataflux.core.runtime.tokens import AnonymousTokens
 from airflow_dataflux.core.staging.localfile import DestinationTree
 
 Hits = Callable[[int], int]
@@ -198,7 +203,7 @@ def test_a_composite_that_cannot_be_deleted_is_reported_by_name_and_swept_by_the
     site.check_tree()
     site.server.stop_failing(fault)
     again = site.stage(
-        site.manifest("m2"),
+        site.manifest("m2", prefix="train/"),
         destination=str(site.disk / "other"),
         strategy="compose",
         identity=RunIdentity(try_number=2),
@@ -213,13 +218,30 @@ def test_composites_that_another_run_left_are_not_mistaken_for_data(site: Site) 
     site.stage(site.manifest(), strategy="compose")
     site.server.stop_failing(fault)
     assert len(site.composites()) == 2
-    polluted = site.manifest("polluted")
-    assert len(polluted) == 66
-    receipt = site.stage(polluted, destination=str(site.disk / "other"))
-    assert (receipt.downloaded, receipt.skipped, receipt.temporary) == (64, 2, 2)
-    assert any("temporary objects of other stagings" in line for line in receipt.preflight)
+    manifest = _listed(site)
+    assert (len(manifest), manifest.stats["dropped"]["composites"]) == (64, 2)
+    site.stage(manifest, destination=str(site.disk / "other"))
     site.check_tree(root=site.disk / "other")
-    assert site.stage(polluted, destination=str(site.disk / "other")).requests["class_b"] == 0
+
+
+@pytest.mark.parametrize("strategy", ["compose", "direct"])
+def test_an_object_is_staged_whatever_it_is_called(site: Site, strategy: str) -> None:
+    """A name alone makes no composite: those of this staging's own prefix are data like any other."""
+    site.put_numbered(40)
+    name = f"{DEFAULT_COMPOSITE_PREFIX}dag/run/task/-1/1/0123456789abcdef-0-0"
+    site.put({name: b"mine"})
+    receipt = site.stage(_listed(site), strategy=strategy)
+    assert (receipt.downloaded, receipt.skipped) == (41, 0)
+    site.check_tree()
+    assert (site.destination / name).read_bytes() == b"mine"
+
+
+def _listed(site: Site) -> Manifest:
+    """List the bucket as the product does."""
+    uri = (site.disk / "listed").as_uri()
+    return list_objects(
+        ListRequest(bucket=BUCKET, manifest_uri=uri), store_config=site.config, tokens=AnonymousTokens(), isolated=False
+    )
 
 
 @pytest.mark.parametrize("isolated", [False, True], ids=["threads", "engine"])
@@ -288,3 +310,27 @@ def test_file_systems_without_anonymous_files_get_the_same_tree_by_rename(
     site.stage(site.manifest("second"), strategy=strategy)
     site.check_tree()
     assert list((site.destination / ".dataflux/unfinished").iterdir()) == []
+
+
+@pytest.mark.parametrize("refused", ["dataflux-worker-3", "dataflux-delete-1"])
+def test_a_thread_that_may_not_start_is_an_error_that_says_why_and_leaves_no_thread(
+    site: Site, monkeypatch: pytest.MonkeyPatch, refused: str
+) -> None:
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == refused:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    site.put_numbered(40)
+    manifest = site.manifest()
+    before = set(threading.enumerate())
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(EngineError, match=f"{refused} could not be started .*ulimit -u"):
+            site.stage(manifest, max_in_flight=8)
+    assert set(threading.enumerate()) == before
+    assert site.composites() == []
+    site.stage(manifest)
+    site.check_tree()

@@ -12,7 +12,8 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from airflow_dataflux.core.config import Filters, ListRequest, StageRequest, StoreConfig
+from airflow_dataflux.core.config import Filters, ListRequest, StageRequest
+from airflow_dataflux.core.gcs.http_store import StoreConfig
 from airflow_dataflux.core.listing import list_objects
 from airflow_dataflux.core.manifest import Manifest
 from airflow_dataflux.core.runtime.tokens import AnonymousTokens

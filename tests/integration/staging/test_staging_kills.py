@@ -7,49 +7,38 @@ import os
 import random
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from how_often import KILLS, SEED
-from process_table import children, descendants, wait_until_gone
+from process_table import children, descendants, kill_all, wait_until_gone
 from staging_site import Site, tree
+from victim import IN_FLIGHT, start_victim, victim_command
 
+from airflow_dataflux.core.manifest import Manifest
 from airflow_dataflux.core.staging.destination import Place
 
-VICTIM = Path(__file__).with_name("staging_victim.py")
 OBJECTS = 2400
-IN_FLIGHT = 16  # of staging_victim.py
 LIKELY_S = 2.5
 """About what a staging of them takes from the first line on."""
 
 
-def start(site: Site, manifest: Path, try_number: int, strategy: str = "compose") -> subprocess.Popen[str]:
-    victim = subprocess.Popen(
-        [
-            sys.executable,
-            str(VICTIM),
-            site.server.endpoint,
-            str(manifest),
-            str(site.destination),
-            strategy,
-            str(try_number),
-        ],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert victim.stdout is not None
-    assert victim.stdout.readline() == "ready\n"
-    return victim
+def start(site: Site, manifest: Path, try_number: int, reuse_from: Path | None = None) -> subprocess.Popen[str]:
+    where = site.server.endpoint, manifest, site.destination
+    return start_victim(victim_command("stage", *where, try_number=try_number, reuse_from=reuse_from))
 
 
 def finish(victim: subprocess.Popen[str]) -> tuple[int, int]:
+    downloaded, reused, _ = figures(victim)
+    return downloaded, reused
+
+
+def figures(victim: subprocess.Popen[str]) -> tuple[int, int, int]:
+    """Wait for the end; return how many objects were downloaded, reused and linked."""
     out, err = victim.communicate(timeout=120)
     assert victim.returncode == 0, err
-    downloaded, reused = out.split()
-    return int(downloaded), int(reused)
+    downloaded, reused, linked = map(int, out.split())
+    return downloaded, reused, linked
 
 
 def wait_for_requests(site: Site, operation: str, count: int, victim: subprocess.Popen[str]) -> None:
@@ -86,23 +75,6 @@ def until_a_random_moment(site: Site, victim: subprocess.Popen[str], rng: random
         return
     with contextlib.suppress(subprocess.TimeoutExpired):
         victim.wait(timeout=rng.uniform(0, LIKELY_S))
-
-
-def kill_all(victim: subprocess.Popen[str]) -> None:
-    """Kill a whole tree at one moment: frozen from above, nothing is started or tidied up meanwhile."""
-    pids: list[int] = []
-    found = [victim.pid]
-    while found != pids:
-        pids = found
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGSTOP)
-        found = [victim.pid, *descendants(victim.pid)]
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    victim.communicate()
-    assert wait_until_gone(pids[1:]) == []
 
 
 def placed_by(site: Site, partial: str) -> int:
@@ -153,6 +125,60 @@ def test_after_a_sigterm_of_the_task_no_composite_is_left_and_the_next_try_fetch
     site.check_tree()
     assert site.composites() == []
     print(f"terminated with {placed} objects in place")
+
+
+@pytest.mark.parametrize("seed", range(KILLS))
+def test_after_a_kill_a_tree_that_builds_on_another_one_holds_no_wrong_edited_or_half_file(
+    site: Site, seed: int
+) -> None:
+    rng = random.Random(f"{SEED}/linked/{seed}")
+    site.put_numbered(OBJECTS, size=900)
+    site.stage(site.manifest("listed-earlier"), destination=str(site.disk / "earlier"))
+    earlier, before = site.disk / "earlier", dict(site.objects)
+    names = sorted(before)
+    for name in rng.sample(names, OBJECTS // 4):
+        site.put({name: b"of today: " + before[name]})
+    site.manifest()
+    manifest = site.disk / "manifest"
+    partial = Path(
+        Place(destination=str(site.destination), scope="", key=f"{Manifest.open(str(manifest)).fingerprint}\n").partial
+    )
+    site.server.configure(latency_s={"compose": 0.02, "read": 0.01, "batch": 0.01})
+    site.server.forget_requests()
+
+    # Somebody edits files of the earlier tree in place: one before the staging, some after it was killed, whose other
+    # link is in the unfinished tree.
+    edited = rng.sample([name for name in names if site.objects[name] == before[name]], 8)
+    overwrite(earlier / edited[0])
+    victim = start(site, manifest, 1, reuse_from=earlier)
+    until_a_random_moment(site, victim, rng)
+    kill_all(victim)
+    assert victim.returncode in (0, -signal.SIGKILL)
+    check_nothing_wrong(site, str(partial))
+    placed = placed_by(site, str(partial))
+    published = site.destination.exists()
+    for name in edited[1:]:
+        overwrite(earlier / name)
+    downloaded, reused, linked = figures(start(site, manifest, 2, reuse_from=earlier))
+    assert downloaded + reused + linked == OBJECTS
+    site.check_tree()
+    assert site.composites() == []
+    assert not partial.exists()
+    assert tree(earlier) == before | {name: (earlier / name).read_bytes() for name in edited}
+    for name in edited:
+        assert not os.path.samefile(earlier / name, site.destination / name)
+    # What must come from the bucket once comes once, but for what was edited or under way.
+    assert downloaded <= OBJECTS // 4 + len(edited)
+    print(
+        f"killed with {placed} objects in place (tree published: {published}); then {downloaded=} {reused=} {linked=}"
+    )
+
+
+def overwrite(path: Path) -> None:
+    """Edit a file in place, with other bytes of the same length."""
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.write(b"\xff" * size)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -9,8 +9,8 @@ from typing import get_args
 import msgspec
 import pytest
 
-from airflow_dataflux.testing.handle import GCSServer
-from airflow_dataflux.testing.orders import BucketSettings, FaultKind, FaultRule, NameStyle, Settings
+from airflow_dataflux.testing.control_messages import BucketSettings, FaultKind, FaultRule, NameStyle, Settings
+from airflow_dataflux.testing.gcs_server import GCSServer
 from airflow_dataflux.testing.routes import OPERATIONS
 
 PAGE = (Path(__file__).parents[3] / "docs" / "reference" / "testing.md").read_text(encoding="utf-8")

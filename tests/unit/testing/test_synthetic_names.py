@@ -8,19 +8,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_dataflux.testing.checksums import crc32c
-from airflow_dataflux.testing.contents import whole
-from airflow_dataflux.testing.orders import SyntheticOrder
-from airflow_dataflux.testing.projection import parse_fields, project
-from airflow_dataflux.testing.records import resource
-from airflow_dataflux.testing.refusals import Refusal
+from airflow_dataflux.testing.contents import crc32c, whole
+from airflow_dataflux.testing.control_messages import SyntheticObjects
+from airflow_dataflux.testing.http_messages import ApiError, parse_fields, project
+from airflow_dataflux.testing.object_record import resource
 from airflow_dataflux.testing.synthetic import SyntheticRange
 
 STYLES = ["flat", "classes", "deep", "uuid", "unicode", "timestamps"]
 
 
 def make(**order: object) -> SyntheticRange:
-    return SyntheticRange(SyntheticOrder(bucket="b", **order), endpoint="http://server")
+    return SyntheticRange(SyntheticObjects(bucket="b", **order), endpoint="http://server")
 
 
 @pytest.mark.parametrize("style", STYLES)
@@ -97,5 +95,5 @@ def test_the_deep_style_has_95_percent_under_one_prefix() -> None:
 
 @pytest.mark.parametrize("order", [{"count": 0}, {"count": 1 << 31}, {"count": 1, "sizes": []}])
 def test_an_impossible_range_is_refused(order: dict[str, object]) -> None:
-    with pytest.raises(Refusal):
+    with pytest.raises(ApiError):
         make(**order)

@@ -9,6 +9,8 @@ LISTINGS = {
     "sequential": "list_sequential",
     "upstream": "list_upstream",
     "obstore": "list_obstore",
+    "rclone": "list_command",
+    "gcloud": "list_command",
 }
 DOWNLOADS = {
     "dataflux": "download_dataflux",
@@ -38,7 +40,8 @@ class Peer:
     @property
     def family(self) -> str:
         """Members of a family differ only in how much they do at once; their best is what is compared."""
-        kept = [f"{key}={value}" for key, value in self.options.items() if key in ("strategy", "seed", "chunked")]
+        own = ("strategy", "seed", "chunked", "commit")
+        kept = [f"{key}={value}" for key, value in self.options.items() if key in own]
         kept += [
             key for key in self.options if key in ("threads", "processes", "range_bytes") and self.name != "dataflux"
         ]

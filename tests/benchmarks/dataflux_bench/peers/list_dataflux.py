@@ -7,7 +7,8 @@ import json
 import sys
 from typing import Any
 
-from airflow_dataflux.core.config import ListRequest, StoreConfig
+from airflow_dataflux.core.config import ListRequest
+from airflow_dataflux.core.gcs.http_store import StoreConfig
 from airflow_dataflux.core.listing import list_objects
 from airflow_dataflux.core.runtime.tokens import AnonymousTokens
 from dataflux_bench.peers.marking import Stopwatch

@@ -9,9 +9,9 @@ from typing import Any
 # What a listing imports, so that this process, the engine and its workers start as those of a listing.
 from airflow_dataflux.core.listing import list_objects  # noqa: F401
 from airflow_dataflux.core.runtime.cancel import CancelToken
-from airflow_dataflux.core.runtime.jobs import Job, JobContext, run_job
+from airflow_dataflux.core.runtime.jobs import run_job
 from airflow_dataflux.core.runtime.tokens import AnonymousTokens
-from airflow_dataflux.core.runtime.workers import WorkerLink
+from airflow_dataflux.core.runtime.workers import Job, JobContext, WorkerLink
 from dataflux_bench.peers.marking import Stopwatch
 
 

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote, unquote_to_bytes
 from xml.sax.saxutils import escape
 
+from airflow_dataflux.testing.contents import encode_crc32c
 from dataflux_bench.server.bucket import Bucket, ListQuery, Served, name_of_token
 from dataflux_bench.server.latency import Model
-from dataflux_bench.server.rendering import FULL, XML, encode_crc32c, form_of
+from dataflux_bench.server.rendering import FULL, XML, form_of, names_kind
 
 JSON_TYPE = b"application/json; charset=UTF-8"
+PERMISSIONS_KIND = "storage#testIamPermissionsResponse"
 _BATCH_CALL = re.compile(rb"\r?\n\r?\n([A-Z]+) (?:https?://[^/ ]+)?(\S+) HTTP/1\.1")
 _CONTENT_ID = re.compile(rb"Content-ID:\s*<?([^>\r\n]*)>?", re.I)
 
@@ -81,7 +83,7 @@ class Service:
             return _json_answer("bucket", model.other_s, _bucket_resource(bucket))
         if rest == b"iam/testPermissions":
             asked = [value for key, value in _pairs(request) if key == "permissions"]
-            return _json_answer("permissions", model.other_s, {"permissions": asked})
+            return _json_answer("permissions", model.other_s, {"kind": PERMISSIONS_KIND, "permissions": asked})
         if rest == b"o":
             return self._list(bucket, parameters)
         if rest.endswith(b"/compose") and request.method == b"POST":
@@ -102,25 +104,34 @@ class Service:
 
     def _list(self, bucket: Bucket, parameters: dict[str, str]) -> Answer:
         form = form_of(parameters.get("fields"))
-        self.forms.add(form)
         end, token = parameters.get("endOffset"), parameters.get("pageToken")
-        page = bucket.page(
-            ListQuery(
-                form=form,
-                prefix=parameters.get("prefix", "").encode(),
-                start=parameters.get("startOffset", "").encode(),
-                end=end.encode() if end else None,
-                after=name_of_token(token) if token else None,
-                limit=min(int(parameters.get("maxResults") or 1000), self.model.page_cap),
-            )
+        asked = ListQuery(
+            form=form,
+            prefix=parameters.get("prefix", "").encode(),
+            start=parameters.get("startOffset", "").encode(),
+            end=end.encode() if end else None,
+            after=name_of_token(token) if token else None,
+            limit=min(int(parameters.get("maxResults") or 1000), self.model.page_cap),
         )
-        head = b'{"kind":"storage#objects",' if form == FULL else b"{"
+        if form == "none" and parameters.get("delimiter"):
+            return self._directories(bucket, asked, parameters["delimiter"].encode())
+        self.forms.add(form)
+        page = bucket.page(asked)
+        head = b'{"kind":"storage#objects",' if names_kind(parameters.get("fields")) else b"{"
         if page.next_token:
             head += f'"nextPageToken":"{page.next_token}"'.encode() + (b"," if page.rows else b"")
         elif not page.rows:
             head = head.rstrip(b",")
         pieces = (head, b'"items":[', page.items, b"]}") if page.rows else (head + b"}",)
         return Answer("list", self.model.page_s(page.rows), pieces=pieces, rows=page.rows)
+
+    def _directories(self, bucket: Bucket, asked: ListQuery, delimiter: bytes) -> Answer:
+        """Answer a request that names directories only. Nobody here follows its token."""
+        found, more = bucket.directories(asked, delimiter)
+        body: dict[str, object] = {"kind": "storage#objects", "prefixes": [name.decode() for name in found]}
+        if more:
+            body["nextPageToken"] = "more"
+        return Answer("list", self.model.page_s(len(found)), pieces=(json.dumps(body).encode(),), rows=len(found))
 
     def _compose(self, bucket: Bucket, name: bytes, request: Request, parameters: dict[str, str]) -> Answer:
         asked = json.loads(request.body)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import google_crc32c
 
-from airflow_dataflux.testing.checksums import combine
+from airflow_dataflux.testing.contents import combine
 from dataflux_bench.server.dataset import Dataset
 from dataflux_bench.server.rendering import (
     FULL,
@@ -153,6 +153,25 @@ class Bucket:
         until = max(first, min(last, first + query.limit))
         token = _token(self.dataset.name(until - 1)) if first < until < last else None
         return ListedPage(self._items(query.form, first, until), until - first, token)
+
+    def directories(self, query: ListQuery, delimiter: bytes) -> tuple[list[bytes], bool]:
+        """Return the names just below a prefix, up to the delimiter, and whether there are more."""
+        at, last = self.dataset.prefix_range(query.prefix)
+        at = max(at, self.dataset.lower_bound(query.start))
+        if query.end is not None:
+            last = min(last, self.dataset.lower_bound(query.end))
+        found: list[bytes] = []
+        for _ in range(query.limit):
+            if at >= last:
+                break
+            name = self.dataset.name(at)
+            cut = name.find(delimiter, len(query.prefix))
+            if cut < 0:
+                at += 1
+                continue
+            found.append(name[: cut + len(delimiter)])
+            at = self.dataset.prefix_range(found[-1])[1]
+        return found, at < last
 
     def item(self, form: str, served: Served) -> bytes:
         """Return one object's resource, or XML item."""

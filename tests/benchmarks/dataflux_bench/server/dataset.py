@@ -19,8 +19,8 @@ import google_crc32c
 import numpy as np
 import numpy.typing as npt
 
-from airflow_dataflux.testing.columns import Digits, Piece
-from airflow_dataflux.testing.names import Segment, segments_of
+from airflow_dataflux.testing.synthetic_names import Digits, Piece, Segment, segments_of
+from dataflux_bench.namesets import NAME_SETS, names_of
 
 CHUNK = 100_000
 """Names are handled this many at a time, so that ten million of them never exist as Python objects at once."""
@@ -39,8 +39,8 @@ class DatasetSpec:
     """What a data set is made of. Picklable and JSON-friendly.
 
     Attributes:
-        style: names, see `airflow_dataflux.testing.names`, or `SHORT`.
-        count: objects.
+        style: names, see `airflow_dataflux.testing.synthetic_names`, `SHORT`, or one of `namesets`.
+        count: objects; of a real tree, no more than there are.
         sizes: "10240" for one size in bytes, or "lognormal:median:sigma:largest".
         moved: share of the objects, from the end, that lie under another prefix: "half the names changed".
         readable: whether contents are served. Data sets that are only listed carry made-up checksums instead.
@@ -58,8 +58,8 @@ class Dataset:
 
     def __init__(self, spec: DatasetSpec) -> None:
         self.spec = spec
-        self.count = spec.count
         self.tables = list(_name_tables(spec))
+        self.count = sum(len(table) for _, table in self.tables)
 
     def name(self, index: int) -> bytes:
         """Return the name of one object."""
@@ -74,7 +74,8 @@ class Dataset:
         for start, table in self.tables:
             low, high = max(first - start, 0), min(last - start, len(table))
             if low < high:
-                found.extend(map(bytes, np.ascontiguousarray(table[low:high])))
+                some = table[low:high]
+                found.extend(some if isinstance(some, list) else map(bytes, np.ascontiguousarray(some)))
         return found
 
     def lower_bound(self, name: bytes) -> int:
@@ -146,22 +147,38 @@ class Dataset:
         for _, table in self.tables:
             for first in range(0, len(table), CHUNK):
                 rows = table[first : first + CHUNK]
+                if isinstance(rows, list):
+                    digest.update(b"".join(name + b"\n" for name in rows))
+                    continue
                 lines = np.concatenate([rows, np.full((len(rows), 1), 10, np.uint8)], axis=1)
                 digest.update(lines.tobytes())
         return digest.hexdigest()
 
 
-def _name_tables(spec: DatasetSpec) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
-    """Yield (number of the first object, matrix with a name a row), in order."""
+_Table = npt.NDArray[np.uint8] | list[bytes]
+
+
+def _name_tables(spec: DatasetSpec) -> Iterator[tuple[int, _Table]]:
+    """Yield (number of the first object, matrix with a name a row or a list of names), in order."""
     kept = spec.count - int(spec.count * spec.moved)
+    if spec.style in NAME_SETS:
+        names = [name.encode() for name in names_of(spec.style, spec.count)]
+        kept = len(names) - int(len(names) * spec.moved)
+        yield 0, names[:kept]
+        if kept < len(names):
+            yield kept, _moved(kept, len(names) - kept)
+        return
     for segment in _segments(spec):
         below = min(segment.count, max(0, kept - segment.first))
         if below:
             yield segment.first, _render(segment, segment.first, below)
     if kept < spec.count:
-        # This sign sorts behind the names of every style.
-        moved = Segment(kept, spec.count - kept, ("\U0001f6d1/moved/".encode(), *_counter_pieces()))
-        yield kept, _render(moved, kept, spec.count - kept)
+        yield kept, _moved(kept, spec.count - kept)
+
+
+def _moved(first: int, count: int) -> npt.NDArray[np.uint8]:
+    # This sign sorts behind the names of every style.
+    return _render(Segment(first, count, ("\U0001f6d1/moved/".encode(), *_counter_pieces())), first, count)
 
 
 def _segments(spec: DatasetSpec) -> tuple[Segment, ...]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import random
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+from airflow_dataflux.testing.faults import TokenBucket
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,6 +24,7 @@ class Model:
         page_cap: most rows of a listing page.
         lists_per_s, reads_per_s, writes_per_s: budgets, above which the answer is 429; None is unlimited. A list is a
             read, too; a compose and a delete are writes.
+        stalls: this part of the answers takes `stall_s` longer.
         burst_s: an idle budget holds this many seconds' worth.
         seed: of the jitter.
     """
@@ -43,37 +44,13 @@ class Model:
     reads_per_s: float | None = None
     writes_per_s: float | None = None
     burst_s: float = 0.25
+    stalls: float = 0.0
+    stall_s: float = 2.0
     seed: int = 0
 
     def page_s(self, rows: int) -> float:
         """Return the mean latency of a listing page."""
         return self.list_s + self.list_per_1000_rows_s * rows / 1000
-
-
-@dataclass(slots=True)
-class Budget:
-    """A bucket of tokens that fills at `per_s`."""
-
-    per_s: float
-    burst_s: float
-    clock: Callable[[], float] = time.monotonic
-    _tokens: float = field(init=False)
-    _filled_at: float = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._tokens = max(1.0, self.per_s * self.burst_s)
-        self._filled_at = self.clock()
-
-    def take(self, cost: float = 1.0) -> bool:
-        """Return whether the budget allows a request of this cost, and if so, spend it."""
-        now = self.clock()
-        most = max(1.0, self.per_s * self.burst_s)
-        self._tokens = min(most, self._tokens + (now - self._filled_at) * self.per_s)
-        self._filled_at = now
-        if self._tokens < cost:
-            return False
-        self._tokens -= cost
-        return True
 
 
 class Service:
@@ -83,7 +60,7 @@ class Service:
         self.model = model
         self._random = random.Random(model.seed)
         self._budgets = {
-            kind: Budget(per_s, model.burst_s)
+            kind: TokenBucket(per_s, model.burst_s)
             for kind, per_s in (
                 ("list", model.lists_per_s),
                 ("read", model.reads_per_s),
@@ -93,9 +70,10 @@ class Service:
         }
 
     def jittered(self, mean_s: float) -> float:
-        """Return a latency drawn around its mean."""
-        jitter = self.model.jitter
-        return mean_s * (1 - jitter + 2 * jitter * self._random.random())
+        """Return a latency drawn around its mean; now and then one that is much longer."""
+        model = self.model
+        stalled_s = model.stall_s if model.stalls and self._random.random() < model.stalls else 0.0
+        return mean_s * (1 - model.jitter + 2 * model.jitter * self._random.random()) + stalled_s
 
     def admits(self, operation: str, calls: int = 1) -> bool:
         """Return whether the budgets let this request in."""

@@ -7,9 +7,8 @@ prepared are rendered item by item when asked for; the server counts those pages
 
 from __future__ import annotations
 
-import base64
 import mmap
-import struct
+import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from xml.sax.saxutils import escape
 import numpy as np
 import numpy.typing as npt
 
+from airflow_dataflux.testing.contents import encode_crc32c
 from dataflux_bench.server.dataset import CHUNK, Dataset
 
 XML = "xml"
@@ -27,11 +27,6 @@ FULL = "*"
 """All fields of an item."""
 
 SEPARATOR = b","
-
-
-def encode_crc32c(value: int) -> str:
-    """Return a checksum as the API writes it."""
-    return base64.b64encode(struct.pack(">I", value)).decode()
 
 
 def form_of(fields: str | None) -> str:
@@ -46,6 +41,11 @@ def form_of(fields: str | None) -> str:
     else:
         return FULL
     return ",".join(sorted(field.strip() for field in inner.split(",")))
+
+
+def names_kind(fields: str | None) -> bool:
+    """Return whether a `fields` parameter asks for the page's own `kind`; without one everything is asked for."""
+    return not fields or bool({"kind", "*"} & set(re.sub(r"\(.*?\)", "", fields).split(",")))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import http.server
+import json
+import socket
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 
 import google.auth
 import google.auth.credentials
 import google.auth.exceptions
+import google.oauth2.credentials
 import pytest
+from google.auth.compute_engine import _metadata
 
 from airflow_dataflux.core.errors import AuthenticationError, InvalidRequestError, UnavailableError
 from airflow_dataflux.core.gcs.auth import (
     SCOPE,
     CredentialTokens,
+    TokenRequests,
     default_store_config,
     default_tokens,
     emulator_endpoint,
     no_token,
 )
-from airflow_dataflux.core.runtime.tokens import AnonymousTokens
+from airflow_dataflux.core.gcs.http_store import StoreConfig, open_store
+from airflow_dataflux.core.runtime.tokens import AnonymousTokens, CachedTokens
 
 
 class FakeCredentials(google.auth.credentials.Credentials):
@@ -164,8 +172,18 @@ def test_missing_default_credentials_are_an_error_that_says_what_to_do(monkeypat
         default_tokens()
 
 
+@pytest.mark.parametrize("content", [None, "[]", '"text"', '{"type": "service_account", "private_key": 5}', "\0"])
+def test_a_key_file_that_is_none_is_an_error_that_says_what_to_do(monkeypatch, tmp_path, content):
+    monkeypatch.delenv("STORAGE_EMULATOR_HOST", raising=False)
+    key = tmp_path / "key"
+    key.mkdir() if content is None else key.write_text(content)
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(key))
+    with pytest.raises(AuthenticationError, match="application-default credentials"):
+        default_tokens()
+
+
 def test_default_credentials_become_tokens(monkeypatch):
-    monkeypatch.setattr(google.auth, "default", lambda scopes: (FakeCredentials(), "project"))
+    monkeypatch.setattr(google.auth, "default", lambda scopes, request: (FakeCredentials(), "project"))
     assert default_tokens().fetch().value == "token-1"
 
 
@@ -203,3 +221,178 @@ def test_only_what_can_get_better_is_worth_another_try(error, expected):
     assert type(found) is expected
     assert found.retryable == (expected is UnavailableError)
     assert str(error) in str(found)
+
+
+class TokenServer:
+    """Answers requests for tokens, and whatever else, by a list of answers; the last one stays."""
+
+    def __init__(self) -> None:
+        self.answers: list[tuple[int, bytes] | threading.Event] = []
+        self.heard: list[tuple[str, str]] = []
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def log_message(self, *_: object) -> None:
+                pass
+
+            def do_GET(self) -> None:
+                self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                outer.heard.append((f"{self.command} {self.path}", self.headers.get("X-Goog-User-Project", "")))
+                answer = outer.answers.pop(0) if len(outer.answers) > 1 else outer.answers[0]
+                if isinstance(answer, threading.Event):
+                    answer.wait(30)
+                    return
+                self.send_response(answer[0])
+                self.send_header("Content-Length", str(len(answer[1])))
+                self.send_header("Metadata-Flavor", "Google")
+                self.end_headers()
+                self.wfile.write(answer[1])
+
+            do_POST = do_CONNECT = do_GET  # noqa: N815 - the names that the base class looks for
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.host = f"127.0.0.1:{self._server.server_address[1]}"
+        self._thread = threading.Thread(target=self._server.serve_forever)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._thread.join(timeout=30)
+        self._server.server_close()
+
+
+@pytest.fixture
+def token_server():
+    server = TokenServer()
+    yield server
+    server.close()
+
+
+def tokens_of(server: TokenServer, address: str | None = None) -> CredentialTokens:
+    credentials = google.oauth2.credentials.Credentials(
+        None, refresh_token="r", client_id="c", client_secret="s", token_uri=address or f"http://{server.host}/token"
+    )
+    return CredentialTokens(credentials, TokenRequests(answer_s=0.3, repeated_s=1.0))
+
+
+GOOD = (200, json.dumps({"access_token": "good", "expires_in": 3600, "token_type": "Bearer"}).encode())
+PASSING = {
+    "429": (429, b"slow down"),
+    "408": (408, b""),
+    "500": (500, b"{}"),
+    "503 as HTML": (503, b"<html>later</html>"),
+    "a page in place of a token": (200, b"<html>log in</html>"),
+    "499": (499, b""),
+    "silence": threading.Event(),
+}
+FINAL = {
+    "an invalid grant": (400, b'{"error": "invalid_grant", "error_description": "Token has been revoked."}'),
+    "a wrong client": (401, b'{"error": "invalid_client"}'),
+    "no right to impersonate": (403, b'{"error": {"status": "PERMISSION_DENIED"}}'),
+    "no such service account": (404, b"not found"),
+    "not offered": (501, b""),
+}
+
+
+@pytest.mark.parametrize("what", PASSING)
+def test_a_token_endpoint_that_is_down_for_a_moment_is_asked_again(token_server, what):
+    token_server.answers = [PASSING[what], GOOD]
+    assert tokens_of(token_server).fetch().value == "good"
+    assert len(token_server.heard) == 2
+
+
+@pytest.mark.parametrize("what", [*PASSING, "JSON without a token"])
+def test_a_token_endpoint_that_stays_down_is_worth_another_try_of_the_task(token_server, what):
+    token_server.answers = [PASSING.get(what, (200, b'{"message": "maintenance"}'))]
+    began = time.monotonic()
+    with pytest.raises(UnavailableError, match="access tokens"):
+        tokens_of(token_server).fetch()
+    assert time.monotonic() - began < 10  # a second, and what a busy machine adds: it does not hang
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"null", b'"text"', b'{"access_tok', b"\xff"])
+def test_an_answer_that_is_no_token_is_an_error_of_ours_and_worth_a_retry(token_server, body):
+    token_server.answers = [(200, body)]
+    with pytest.raises(UnavailableError, match="no token"):
+        tokens_of(token_server).fetch()
+
+
+@pytest.mark.parametrize("what", FINAL)
+def test_what_a_token_endpoint_refuses_is_final_and_asked_for_once(token_server, what):
+    token_server.answers = [FINAL[what]]
+    with pytest.raises(AuthenticationError) as caught:
+        tokens_of(token_server).fetch()
+    assert not caught.value.retryable
+    assert len(token_server.heard) == 1
+
+
+def test_tokens_are_asked_for_through_the_proxy_that_the_store_uses(token_server, monkeypatch):
+    for variable in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("https_proxy", f"http://me:secret@{token_server.host}")
+    token_server.answers = [(407, b"")]
+    with pytest.raises(AuthenticationError, match="407") as caught:
+        tokens_of(token_server, "https://oauth2.example/token").fetch()
+    assert token_server.heard == [("CONNECT oauth2.example:443", "")]
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("where", ["elsewhere", "a machine of Google's", "a pod", "a pod with a key file"])
+def test_a_metadata_server_that_is_not_there_yet_is_worth_a_retry_where_there_may_be_one(monkeypatch, tmp_path, where):
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        host = f"127.0.0.1:{reserved.getsockname()[1]}"
+        product = "Google Compute Engine" if where == "a machine of Google's" else ""
+        (tmp_path / "product").write_text(product, encoding="ascii")
+        monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
+        monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+        if "pod" in where:
+            monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+        if "key file" in where:
+            monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "missing.json"))
+        monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
+        monkeypatch.setattr(_metadata, "_GCE_PRODUCT_NAME_FILE", str(tmp_path / "product"))
+        monkeypatch.setattr(_metadata, "_get_metadata_root", lambda *_, **__: f"http://{host}/computeMetadata/v1/")
+        monkeypatch.setattr(_metadata, "_get_metadata_ip_root", lambda *_, **__: f"http://{host}")
+        again = where in ("a machine of Google's", "a pod")
+        with pytest.raises(UnavailableError if again else AuthenticationError) as caught:
+            default_tokens().fetch()
+        assert caught.value.retryable is again
+        if where == "a pod":
+            assert "after the pod has started: run it again" in str(caught.value)
+
+
+def test_a_metadata_server_that_answers_with_errors_is_worth_a_retry(token_server):
+    token_server.answers = [(503, b"starting")]
+    credentials = google.oauth2.credentials.Credentials(None)
+    credentials.refresh = lambda request: _metadata.get(request, "x", root=f"http://{token_server.host}/v1")
+    began = time.monotonic()
+    with pytest.raises(UnavailableError, match="503"):
+        CredentialTokens(credentials, TokenRequests(answer_s=0.3, repeated_s=0.4)).fetch()
+    assert time.monotonic() - began < 10  # google-auth alone takes 15 s for it
+
+
+def test_the_project_of_quotas_goes_with_each_request_unless_another_is_billed(token_server):
+    credentials = FakeCredentials()
+    credentials._quota_project_id = "quotas"
+    tokens = CachedTokens(CredentialTokens(credentials))
+    token_server.answers = [(200, b'{"kind": "storage#bucket", "name": "bkt"}')]
+    for user_project in (None, "payer"):
+        config = StoreConfig(endpoint=f"http://{token_server.host}", user_project=user_project)
+        store = open_store(config, tokens, connections=1)
+        assert store.bucket_info("bkt").name == "bkt"
+        store.close()
+    assert [project for _, project in token_server.heard] == ["quotas", ""]
+    assert tokens.fetch().quota_project == "quotas"
+
+
+def test_another_universe_has_another_endpoint_and_credentials_of_its_own(monkeypatch):
+    credentials = FakeCredentials()
+    credentials._universe_domain = "example.goog"
+    with pytest.raises(AuthenticationError, match=r"GOOGLE_CLOUD_UNIVERSE_DOMAIN=example\.goog"):
+        CredentialTokens(credentials).fetch()
+    monkeypatch.setenv("GOOGLE_CLOUD_UNIVERSE_DOMAIN", "example.goog")
+    assert default_store_config().endpoint == "https://storage.example.goog"
+    assert CredentialTokens(credentials).fetch().value == "token-1"
+    with pytest.raises(AuthenticationError, match=r"googleapis\.com"):
+        CredentialTokens(FakeCredentials()).fetch()

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_dataflux.core.gcs.pagerows import decode_page
-from airflow_dataflux.core.gcs.pages import page_target
+from airflow_dataflux.core.arrow import ROW_SCHEMA
+from airflow_dataflux.core.gcs.operations import page_target
+from airflow_dataflux.core.gcs.pages import check_page, decode_page
 from airflow_dataflux.core.gcs.store import PageRequest
-from airflow_dataflux.core.rowschema import ROW_SCHEMA
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n"), min_size=1, max_size=40)
 TEXTS = st.none() | st.sampled_from(["STANDARD", "image/jpeg", "", "texte/\u00fc"])
@@ -50,7 +50,7 @@ def as_item(row: dict) -> dict:
 
 
 def page_of(items: list[dict], **rest: str) -> bytes:
-    return json.dumps({"items": items, **rest}).encode()
+    return json.dumps({"kind": "storage#objects", "items": items, **rest}).encode()
 
 
 ITEM = as_item(
@@ -64,7 +64,7 @@ ITEM = as_item(
 
 @given(st.lists(ROWS, max_size=30), st.booleans())
 def test_every_row_arrives_as_it_was_sent(rows, escaped):
-    body = json.dumps({"items": [as_item(row) for row in rows]}, ensure_ascii=escaped).encode()
+    body = json.dumps({"kind": "storage#objects", "items": list(map(as_item, rows))}, ensure_ascii=escaped).encode()
     page = decode_page(body)
     assert page.rows.schema == ROW_SCHEMA
     assert page.rows.to_pylist() == rows
@@ -73,12 +73,12 @@ def test_every_row_arrives_as_it_was_sent(rows, escaped):
 
 
 def test_an_empty_page_may_have_a_token():
-    page = decode_page(b'{"nextPageToken":"more"}')
+    page = decode_page(b'{"kind":"storage#objects","nextPageToken":"more"}')
     assert (page.rows.num_rows, page.rows.schema, page.next_page_token) == (0, ROW_SCHEMA, "more")
 
 
 def test_what_is_not_asked_for_is_ignored():
-    assert decode_page(page_of([ITEM | {"etag": "x", "acl": [{}]}], kind="storage#objects")).rows.num_rows == 1
+    assert decode_page(page_of([ITEM | {"etag": "x", "acl": [{}]}], etag="x")).rows.num_rows == 1
 
 
 @pytest.mark.parametrize("with_crc32c", [0, 1, 2])
@@ -91,11 +91,35 @@ def test_objects_without_a_crc32c_have_null(with_crc32c):
     )
 
 
-@pytest.mark.parametrize("missing", ["name", "size", "generation", "updated"])
+@pytest.mark.parametrize("missing", ["name", "generation", "updated"])
 def test_an_object_without_what_makes_a_row_is_an_error(missing):
     item = {name: value for name, value in ITEM.items() if name != missing}
     with pytest.raises(ValueError, match=missing):
         decode_page(page_of([item]))
+
+
+def test_an_object_without_a_size_is_empty_because_some_servers_leave_out_what_is_zero():
+    item = {name: value for name, value in ITEM.items() if name != "size"}
+    assert decode_page(page_of([item, ITEM])).rows.column("size").to_pylist() == [0, 3]
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        {},
+        {"message": "maintenance"},
+        {"items": []},
+        {"items": [ITEM]},
+        {"nextPageToken": "more"},
+        {"kind": "storage#buckets", "items": []},
+        {"kind": "storage#object", **ITEM},
+        {"kind": None},
+        {"error": {"code": 503, "message": "backend"}},
+    ],
+)
+def test_json_that_does_not_call_itself_a_page_is_an_error_and_never_an_empty_page(foreign):
+    with pytest.raises(ValueError, match=r"kind|Invalid enum"):
+        decode_page(json.dumps(foreign).encode())
 
 
 @pytest.mark.parametrize(
@@ -103,6 +127,11 @@ def test_an_object_without_what_makes_a_row_is_an_error(missing):
     [
         ("size", "many"),
         ("size", str(1 << 63)),
+        ("size", "-1"),
+        ("generation", "-1"),
+        ("name", "n" * 1025),
+        ("contentType", "t" * 2049),
+        ("storageClass", "S" * 100_000),
         ("generation", str(1 << 70)),
         ("crc32c", "AAAA"),
         ("crc32c", "AAAAAAAA"),
@@ -119,6 +148,20 @@ def test_a_value_that_cannot_be_right_is_an_error(field, value):
     for items in ([ITEM | {field: value}], [ITEM, ITEM | {field: value}]):
         with pytest.raises(ValueError, match=r"."):
             decode_page(page_of(items))
+
+
+@pytest.mark.parametrize("names", [("b", "a"), ("a", "a"), ("a", "c", "b"), ("\uffff", "\U0001f600", "z")])
+def test_names_that_are_not_sorted_and_unique_are_no_answer(names):
+    with pytest.raises(ValueError, match="not sorted and unique"):
+        check_page(decode_page(page_of([ITEM | {"name": name} for name in names])), None)
+
+
+def test_a_page_token_that_leads_to_itself_is_no_answer():
+    page = decode_page(page_of([ITEM], nextPageToken="same"))
+    check_page(page, None)
+    check_page(page, "another")
+    with pytest.raises(ValueError, match="never end"):
+        check_page(page, "same")
 
 
 @pytest.mark.parametrize(
@@ -162,7 +205,7 @@ def test_names_with_a_line_end_and_an_empty_name_cannot_trade_places():
 
 def test_pages_import_neither_pandas_nor_google_auth_nor_all_compute_functions():
     program = (
-        "import sys; from airflow_dataflux.core.gcs.pagerows import decode_page; "
+        "import sys; from airflow_dataflux.core.gcs.pages import decode_page; "
         f"decode_page({page_of([ITEM, ITEM | {'name': 'b', 'contentType': 'x/y'}])!r}); "
         "assert not {'pandas', 'google.auth', 'pyarrow.compute'} & sys.modules.keys()"
     )
@@ -178,7 +221,7 @@ class TestTarget:
         assert parameters == {
             "projection": "noAcl",
             "prettyPrint": "false",
-            "fields": "items(name,size,generation,crc32c,storageClass,updated,contentType,contentEncoding)"
+            "fields": "kind,items(name,size,generation,crc32c,storageClass,updated,contentType,contentEncoding)"
             ",nextPageToken",
         }
 

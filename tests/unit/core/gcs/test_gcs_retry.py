@@ -13,12 +13,11 @@ from hypothesis import strategies as st
 from airflow_dataflux.core import errors
 from airflow_dataflux.core.errors import CancelledError
 from airflow_dataflux.core.gcs import operations
-from airflow_dataflux.core.gcs.batch import decode_batch, encode_batch
+from airflow_dataflux.core.gcs.deletion import decode_batch_answer, encode_batch_request
 from airflow_dataflux.core.gcs.hashes import crc32c_from_header, crc32c_from_text, crc32c_of, crc32c_to_text
+from airflow_dataflux.core.gcs.http_errors import ErrorAnswer, connection_error, error_of, kind_of_failure, read_error
 from airflow_dataflux.core.gcs.operations import Call
-from airflow_dataflux.core.gcs.refusals import Refusal, connection_error, error_of, read_refusal
-from airflow_dataflux.core.gcs.retry import Attempts, FailureKind, RetryPolicy, retry_after_s
-from airflow_dataflux.core.gcs.stall import StallLimit
+from airflow_dataflux.core.gcs.retry import Attempts, FailureKind, RetryPolicy, StallLimit, retry_after_s
 from airflow_dataflux.core.runtime.cancel import CancelToken
 
 POLICY = RetryPolicy(attempts=5, deadline_s=100, first_delay_s=1, max_delay_s=6)
@@ -40,18 +39,23 @@ class TestPolicy:
             (502, "", FailureKind.UNCERTAIN),
             (503, "", FailureKind.UNCERTAIN),
             (504, "", FailureKind.UNCERTAIN),
+            (499, "", FailureKind.UNCERTAIN),
+            (520, "", FailureKind.UNCERTAIN),
+            (409, "conflict", FailureKind.REFUSED),
+            (302, "", FailureKind.FINAL),
+            (405, "", FailureKind.FINAL),
             (501, "", FailureKind.FINAL),
             (400, "", FailureKind.FINAL),
             (401, "", FailureKind.FINAL),
             (403, "forbidden", FailureKind.FINAL),
             (404, "", FailureKind.FINAL),
-            (409, "", FailureKind.FINAL),
             (412, "", FailureKind.FINAL),
             (416, "", FailureKind.FINAL),
         ],
     )
     def test_each_status_has_its_kind(self, status, reason, kind):
-        assert POLICY.kind_of_status(status, reason) is kind
+        call = Call(operation=operations.READ, method="GET", target="/", resource="gs://b/o", repeatable=True)
+        assert kind_of_failure(call, ErrorAnswer(status=status, reason=reason, message="")) is kind
 
     def test_what_may_have_been_carried_out_is_repeated_only_if_that_is_safe(self):
         assert delay(Attempts(POLICY), repeatable=True) is not None
@@ -160,7 +164,7 @@ class TestHashes:
 
 class TestBatches:
     def test_calls_are_numbered_and_separated(self):
-        body = encode_batch("DELETE", ["/a?x=1", "/b"], boundary="BB").decode()
+        body = encode_batch_request("DELETE", ["/a?x=1", "/b"], boundary="BB").decode()
         assert body.count("--BB\r\n") == 2
         assert body.endswith("--BB--\r\n")
         assert body.index("<call+0>") < body.index("DELETE /a?x=1 HTTP/1.1\r\n\r\n") < body.index("<call+1>")
@@ -173,24 +177,27 @@ class TestBatches:
     )
 
     def test_answers_are_told_apart_by_their_number_and_not_by_their_order(self):
-        answers = decode_batch(self.ANSWER, 'multipart/mixed; boundary="batch_x"')
+        answers = decode_batch_answer(self.ANSWER, 'multipart/mixed; boundary="batch_x"')
         assert {number: answer.status for number, answer in answers.items()} == {0: 204, 1: 404}
         assert answers[1].body == b'{"error":{}}'
 
     def test_an_answer_that_was_cut_off_is_missing_and_not_made_up(self):
         cut = self.ANSWER[: self.ANSWER.index(b"HTTP/1.1 204")]
-        assert set(decode_batch(cut, "multipart/mixed; boundary=batch_x")) == {1}
+        assert set(decode_batch_answer(cut, "multipart/mixed; boundary=batch_x")) == {1}
 
     def test_what_is_no_batch_is_an_error(self):
         with pytest.raises(ValueError, match="text/html"):
-            decode_batch(b"<html>", "text/html")
+            decode_batch_answer(b"<html>", "text/html")
+
+
+JSON = b'{"error":{"errors":[{"reason":"%s"}],"message":"%s"}}'
 
 
 class TestRefusals:
     CALL = Call(operation=operations.READ, method="GET", target="/", resource="gs://b/o#5", repeatable=True)
 
     def error(self, status, message, reason="", call=CALL, attempts=1):
-        refusal = Refusal(status=status, reason=reason, message=message)
+        refusal = ErrorAnswer(status=status, reason=reason, message=message)
         return error_of(call, refusal, attempts=attempts, elapsed_s=1)
 
     @pytest.mark.parametrize(
@@ -224,12 +231,80 @@ class TestRefusals:
         again = pickle.loads(pickle.dumps(error))
         assert (type(again), str(again), again.details) == (kind, str(error), error.details)
 
+    def test_a_refused_glob_is_named_as_the_cause_of_a_listing_that_failed(self):
+        call = Call(operation=operations.LIST, method="GET", target="/", resource="gs://b/", repeatable=True)
+        refused = self.error(400, "Invalid glob pattern '[a'", "invalid", call)
+        assert type(refused) is errors.StoreError
+        assert "Correct match_glob" in str(refused)
+        assert "Correct match_glob" not in str(self.error(400, "Invalid glob pattern '[a'", "invalid"))
+
+    @pytest.mark.parametrize(
+        ("status", "body", "kind", "advice"),
+        [
+            (403, b"User Rate Limit Exceeded", errors.ThrottledError, "fewer streams"),
+            (400, b"Rate limit exceeded. Retry later", errors.ThrottledError, "fewer streams"),
+            (403, JSON % (b"quotaExceeded", b"Quota exceeded"), errors.ThrottledError, "Quotas"),
+            (403, JSON % (b"accountDisabled", b"The billing account is disabled"), errors.PermissionDeniedError,
+             "Enable billing"),
+            (403, JSON % (b"vpcServiceControls", b"Request is prohibited by organization's policy"),
+             errors.PermissionDeniedError, "perimeter"),
+            (403, JSON % (b"insufficientPermissions", b"Request had insufficient authentication scopes"),
+             errors.PermissionDeniedError, "scope"),
+            (403, b"<html>blocked by policy</html>", errors.PermissionDeniedError, "proxy"),
+            (401, b"<html>log in</html>", errors.AuthenticationError, "proxy"),
+            (404, b"<html>no such page</html>", errors.StoreError, "proxy"),
+            (404, b'{"detail":"Not Found"}', errors.StoreError, "emulator"),
+            (412, b"<html>", errors.StoreError, "proxy"),
+            (413, b"<html>too large</html>", errors.StoreError, "limits"),
+            (501, JSON % (b"notImplemented", b"no"), errors.StoreError, "does not offer"),
+            (405, b"", errors.StoreError, "does not offer"),
+            (409, JSON % (b"conflict", b"x"), errors.UnavailableError, "again"),
+            (418, b"", errors.StoreError, "not help"),
+        ],
+    )  # fmt: skip
+    def test_advice_fits_its_cause(self, status, body, kind, advice):
+        error = error_of(self.CALL, read_error(status, body), attempts=1, elapsed_s=0)
+        assert type(error) is kind
+        assert advice in str(error)
+        assert ("Grant" in str(error)) is False
+
+    @pytest.mark.parametrize(("status", "body"), [(410, b"gone"), (400, JSON % (b"invalid", b"Invalid pageToken"))])
+    def test_a_cursor_that_is_not_accepted_any_more_is_worth_another_listing(self, status, body):
+        call = Call(operation=operations.LIST, method="GET", target="/", resource="gs://b/", repeatable=True)
+        assert type(error_of(call, read_error(status, body), attempts=1, elapsed_s=0)) is errors.UnavailableError
+
+    def test_a_redirect_names_its_target_without_what_may_be_secret_in_it(self):
+        answer = read_error(302, b"", location="https://me:pw@login.example/in?token=abc")
+        message = str(error_of(self.CALL, answer, attempts=1, elapsed_s=0))
+        assert "https://login.example/in" in message
+        assert "pw" not in message
+        assert "abc" not in message
+
+    def test_a_pause_that_is_longer_than_a_request_is_repeated_is_told(self):
+        answer = read_error(503, b"", retry_after_s=3600)
+        message = str(error_of(self.CALL, answer, attempts=1, elapsed_s=0, deadline_s=120))
+        assert "3600 s (Retry-After)" in message
+        assert "120 s" in message
+
+    def test_a_certificate_that_nobody_vouches_for_is_final_and_says_what_to_set(self):
+        error = connection_error(
+            self.CALL, "certificate verify failed", attempts=1, elapsed_s=0, final="Set SSL_CERT_FILE."
+        )
+        assert (type(error), error.retryable) == (errors.StoreError, False)
+        assert str(error).endswith("Set SSL_CERT_FILE.")
+
+    def test_no_message_has_the_password_of_an_address(self):
+        error = connection_error(self.CALL, "no route to http://me:secret@proxy:3128/", attempts=1, elapsed_s=0)
+        assert "secret" not in str(error)
+        assert "secret" not in error.reason
+        assert "http://proxy:3128/" in str(error)
+
     def test_attempts_are_told(self):
         assert "after 4 attempts" in str(self.error(503, "", attempts=4))
 
     def test_a_lost_call_that_is_not_repeatable_says_why_it_was_not_repeated(self):
         call = Call(operation=operations.UPLOAD, method="POST", target="/", resource="gs://b/o", repeatable=False)
-        assert "may have been carried out" in str(connection_error(call, "reset", attempts=1, elapsed_s=0))
+        assert "may have been executed" in str(connection_error(call, "reset", attempts=1, elapsed_s=0))
 
     @pytest.mark.parametrize(
         ("body", "reason", "message"),
@@ -240,10 +315,12 @@ class TestRefusals:
             (b"No such object: b/o", "", "No such object: b/o"),
             (b"", "", ""),
             (b"[]", "", "[]"),
+            (b'{"error":{"message":null,"errors":[{"reason":null}]}}', "", ""),
+            (b"two\nlines\x1b", "", "two lines\x1b"),
             (b'{"error":"invalid_grant"}', "", '{"error":"invalid_grant"}'),
             (b"\xff\xfe", "", "\ufffd\ufffd"),
             (b"x" * 5000, "", "x" * 600),
         ],
     )  # fmt: skip
     def test_any_body_can_be_read(self, body, reason, message):
-        assert read_refusal(404, body) == Refusal(status=404, reason=reason, message=message)
+        assert read_error(404, body) == ErrorAnswer(status=404, reason=reason, message=message)

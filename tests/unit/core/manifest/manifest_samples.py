@@ -9,8 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from airflow_dataflux.core.arrow import ROW_SCHEMA
 from airflow_dataflux.core.manifest import Manifest, ManifestFiles, PartInfo, PartWriter, publish
-from airflow_dataflux.core.rowschema import ROW_SCHEMA
 
 LISTED_AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 

@@ -36,6 +36,14 @@ def test_what_was_written_is_read_and_listed_and_deleted(directory: str) -> None
     assert files.names(directory) == ["b"]
 
 
+def test_what_is_no_regular_file_is_refused_and_never_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "endless").symlink_to("/dev/zero")
+    for name in ("pipe", "endless"):
+        with pytest.raises(ManifestError, match=f"Cannot read .*/{name}: it is not a regular file"):
+            ManifestFiles().read(str(tmp_path / name), most_bytes=1000)
+
+
 def test_what_is_not_there_is_file_not_found_for_every_scheme(directory: str) -> None:
     files = ManifestFiles()
     with pytest.raises(FileNotFoundError):
@@ -78,7 +86,7 @@ def test_a_directory_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> Non
 
 
 def test_an_unknown_scheme_says_what_to_install() -> None:
-    with pytest.raises(InvalidRequestError, match="no file system answers to nosuchscheme://"):
+    with pytest.raises(InvalidRequestError, match="there is no file system for nosuchscheme://"):
         ManifestFiles().read("nosuchscheme://x/y")
 
 

@@ -47,6 +47,12 @@ def test_spellings_of_one_place_become_one_uri(given: str, normal: str) -> None:
         ("/manifest.json", "root of the file system"),
         ("s3://", "names no place"),
         ("/data/m\nx", "line break"),
+        ("/data/m\ud800", "surrogate"),
+        ("gs://a-bucket/\udcff", "surrogate"),
+        ("/data" + "/m" * 2500, "has 5005 bytes"),
+        ("/data/" + "m" * 256, "name of 256 bytes"),
+        ("file:///data/" + "é" * 128 + "/m", "name of 256 bytes"),
+        ("gs://a-bucket/" + "m/" * 481, "is too long"),
     ],
 )
 def test_what_cannot_be_a_manifest_is_refused_with_its_reason(given: str, says: str) -> None:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from manifest_samples import batch, numbered
 
+from airflow_dataflux.core.arrow import ROW_SCHEMA
 from airflow_dataflux.core.errors import ManifestError
 from airflow_dataflux.core.manifest import Digest, ManifestFiles, PartWriter
 from airflow_dataflux.core.manifest.schema import (
@@ -22,7 +23,6 @@ from airflow_dataflux.core.manifest.schema import (
     ROW_GROUP_BYTES,
     ROW_GROUP_ROWS,
 )
-from airflow_dataflux.core.rowschema import ROW_SCHEMA
 
 
 def test_parts_hold_the_rows_and_their_description_is_true(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_a_part_is_closed_near_its_byte_cap_whatever_the_names_are(tmp_path: Pat
 
 def test_parts_are_larger_where_each_costs_a_request(tmp_path: Path) -> None:
     class Kept(ManifestFiles):
-        def write(self, uri: str, data: bytes) -> None:
+        def create(self, uri: str, data: bytes) -> None:
             sizes.append(len(data))
 
     names = [f"{number:06d}/{hashlib.sha256(b'%d' % number).hexdigest()}" for number in range(20_000)]
@@ -114,17 +114,3 @@ def test_names_are_ordered_by_their_utf8_bytes_beyond_the_bmp_too(tmp_path: Path
 def test_rows_of_another_schema_are_refused(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="ROW_SCHEMA"):
         PartWriter(ManifestFiles(), str(tmp_path), "r1").append(pa.record_batch({"name": ["a"]}))
-
-
-def test_abandoning_deletes_what_this_writer_wrote_and_nothing_else(tmp_path: Path) -> None:
-    other = PartWriter(ManifestFiles(), str(tmp_path), "other")
-    other.append(numbered(10))
-    other.finish()
-    writer = PartWriter(ManifestFiles(), str(tmp_path), "r1", part_rows=1)
-    writer.append(numbered(3 * ROW_GROUP_ROWS))
-    assert len(os.listdir(tmp_path)) == 4
-    writer.append(numbered(10, start=3 * ROW_GROUP_ROWS))
-    writer.abandon()
-    writer.abandon()
-    assert os.listdir(tmp_path) == ["part-other-00000.parquet"]
-    assert writer.finish() == []

@@ -11,8 +11,9 @@ import pytest
 from manifest_samples import LISTED_AT, numbered, publish_rows, write_parts
 
 from airflow_dataflux.core.config import Filters, ListRequest
-from airflow_dataflux.core.errors import InvalidRequestError, ManifestError, ManifestNotFoundError
-from airflow_dataflux.core.manifest import FORMAT, Manifest, ManifestFiles, publish
+from airflow_dataflux.core.errors import EmptyListingError, InvalidRequestError, ManifestError, ManifestNotFoundError
+from airflow_dataflux.core.manifest import FORMAT, Manifest, ManifestFiles, inline, publish
+from airflow_dataflux.core.manifest.index import Index
 
 
 def parts_in(directory: Path) -> list[str]:
@@ -66,18 +67,13 @@ def test_replacing_a_manifest_deletes_its_parts_and_nothing_else(tmp_path: Path)
     write_parts(files, str(tmp_path), [numbered(5)], prefix="running")  # of a listing that has not finished
     (tmp_path / "part-by-hand.parquet").write_bytes(b"not ours")
     (tmp_path / "notes.txt").write_text("keep")
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports" / "20260131T235959Z-3fa9c1.html").write_text("of the first listing")
     made = publish_rows(tmp_path, [numbered(7)], prefix="second")
     assert parts_in(tmp_path) == ["part-by-hand.parquet", "part-running-0-00000.parquet", "part-second-0-00000.parquet"]
     assert (tmp_path / "notes.txt").exists()
+    assert len(list((tmp_path / "reports").iterdir())) == 1
     assert len(list(made)) == 7
-
-
-def test_the_page_about_a_listing_goes_with_its_manifest(tmp_path: Path) -> None:
-    (tmp_path / "report.html").write_text("of nobody's manifest")
-    publish_rows(tmp_path, [numbered(10)], prefix="first")
-    assert (tmp_path / "report.html").exists()
-    publish_rows(tmp_path, [numbered(7)], prefix="second")
-    assert not (tmp_path / "report.html").exists()
 
 
 def test_publishing_the_same_parts_again_keeps_them(tmp_path: Path) -> None:
@@ -100,11 +96,9 @@ def test_a_failed_write_of_the_index_leaves_the_old_manifest(tmp_path: Path) -> 
     class NoIndex(ManifestFiles):
         refused = 0
 
-        def write(self, uri: str, data: bytes) -> None:
-            if uri.endswith("manifest.json"):
-                self.refused += 1
-                raise ManifestError("no space")
-            super().write(uri, data)
+        def replace(self, uri: str, data: bytes, seen: object) -> None:
+            self.refused += 1
+            raise ManifestError("no space")
 
     old = publish_rows(tmp_path, [numbered(10)], prefix="old")
     files = NoIndex()
@@ -127,7 +121,7 @@ def test_an_old_part_that_cannot_be_deleted_is_named_and_hides_nothing(
     publish_rows(tmp_path, [numbered(10)], prefix="old")
     files = NoDelete()
     made = publish_rows(tmp_path, [numbered(5)], prefix="new", files=files)
-    assert files.refused == [f"file://{tmp_path}/{name}" for name in ("part-old-0-00000.parquet", "report.html")]
+    assert files.refused == [f"file://{tmp_path}/part-old-0-00000.parquet"]
     assert all(uri in caplog.text for uri in files.refused)
     assert len(list(made)) == 5
 
@@ -167,3 +161,30 @@ def test_a_damaged_index_is_found_when_it_is_opened(tmp_path: Path, damage, says
     assert index.read_text("utf-8") != before
     with pytest.raises(ManifestError, match=says):
         Manifest.open(str(tmp_path))
+
+
+def test_a_request_is_the_same_before_and_after_it_was_read(tmp_path: Path) -> None:
+    options = {
+        "listed_at": LISTED_AT,
+        "stats": {},
+        "request": {"prefixes": ("",), "filters": {"exclude_glob": ("a", "b")}},
+    }
+    made = publish(ManifestFiles(), manifest_uri=str(tmp_path), bucket="data", prefixes=[""], parts=[], **options)
+    held = inline("data", [""], [], **options)
+    read = Manifest.open(str(tmp_path))
+    assert made.request == held.request == read.request == {"prefixes": [""], "filters": {"exclude_glob": ["a", "b"]}}
+
+
+def test_what_looks_at_the_index_before_it_is_written_can_end_the_publication(tmp_path: Path) -> None:
+    files, uri = ManifestFiles(), str(tmp_path / "m")
+    options = {"bucket": "b", "prefixes": [""], "parts": [], "listed_at": LISTED_AT, "stats": {}, "request": {}}
+    publish(files, manifest_uri=uri, **options)
+    before = (tmp_path / "m" / "manifest.json").read_bytes()
+
+    def refuse(index: Index) -> None:
+        assert index.object_count == 0
+        raise EmptyListingError("no")
+
+    with pytest.raises(EmptyListingError):
+        publish(files, manifest_uri=uri, **{**options, "stats": {"other": 1}}, before_writing=refuse)
+    assert (tmp_path / "m" / "manifest.json").read_bytes() == before

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pytest
 from manifest_samples import LISTED_AT, batch, numbered, publish_rows, write_parts
 
+from airflow_dataflux.core.arrow import ROW_SCHEMA
 from airflow_dataflux.core.errors import ManifestChangedError, ManifestError, ManifestNotFoundError
 from airflow_dataflux.core.manifest import ManifestFiles, publish
 from airflow_dataflux.core.manifest.schema import ROW_GROUP_ROWS
-from airflow_dataflux.core.rowschema import ROW_SCHEMA
 
 
 def test_every_column_comes_back_as_it_was(tmp_path: Path) -> None:

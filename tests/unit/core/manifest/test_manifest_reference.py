@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from manifest_samples import LISTED_AT, batch, numbered, publish_rows
 
-from airflow_dataflux.core.errors import InvalidRequestError, ManifestChangedError, ManifestTooLargeError
-from airflow_dataflux.core.manifest import INLINE_MAX_BYTES, InlineCollector, Manifest, inline
+from airflow_dataflux.core.errors import InvalidRequestError, ManifestChangedError, ManifestError, ManifestTooLargeError
+from airflow_dataflux.core.manifest import INLINE_MAX_BYTES, InlineCollector, Manifest, Shard, inline
+from airflow_dataflux.core.manifest.reference import make_reference
 
 REFERENCE_KEYS = [
     *("format", "uri", "objects", "bucket", "prefixes"),
@@ -65,7 +66,15 @@ def test_sixteen_shard_references_fit_into_four_kilobytes() -> None:
     )
     references = [shard.reference() for shard in shards]
     assert len(json.dumps(references)) < 4096
-    assert all(list(one) == ["format", "uri", "fingerprint", "shard"] for one in references)
+    assert all(list(one) == ["uri", "fingerprint", "shard"] for one in references)
+
+
+def test_a_shard_reference_takes_at_most_what_the_documentation_says() -> None:
+    uri = "gs://bucket/manifest"
+    shard = Shard(index=1023, count=1024, object_count=10**9, total_bytes=10**15, start=10**12)
+    index = publish_rows("memory://m/documented", [numbered(1)]).index
+    reference = make_reference(index, uri=uri, shard=shard, batches=[])
+    assert len(json.dumps(reference)) <= 210 + len(uri)
 
 
 @pytest.mark.parametrize("kind", ["parts", "inline"])
@@ -100,6 +109,13 @@ def test_opening_a_shard_reference_reads_the_index_only(tmp_path: Path) -> None:
     for part in tmp_path.glob("*.parquet"):
         part.unlink()
     assert len(Manifest.from_reference(reference)) == reference["shard"]["object_count"]
+
+
+@pytest.mark.parametrize("where", ["uri", "inline"])
+def test_a_reference_of_a_newer_format_asks_for_an_upgrade(tmp_path: Path, where: str) -> None:
+    reference = (publish_rows(tmp_path, [numbered(2)]) if where == "uri" else inline_manifest()).reference()
+    with pytest.raises(ManifestError, match="Upgrade"):
+        Manifest.from_reference({**reference, "format": "dataflux-manifest/2"})
 
 
 def test_a_replaced_manifest_is_not_opened_by_an_old_reference(tmp_path: Path) -> None:

@@ -11,31 +11,35 @@ from xml.etree import ElementTree
 
 import pytest
 
-from airflow_dataflux.core.report import wording
-from airflow_dataflux.core.report.axes import Scale, nice, power_of_two, ticks
-from airflow_dataflux.core.report.blocks import (
+from airflow_dataflux.core.report import formatting
+from airflow_dataflux.core.report.activity import Span, SpanKind, StealMark
+from airflow_dataflux.core.report.charts import (
     Areas,
+    AxisScale,
     Bar,
-    Fact,
-    Group,
     Histogram,
     Layer,
-    Lines,
-    NameMap,
-    Page,
-    Pairs,
     Phase,
     Phases,
-    Picture,
-    Section,
-    Shares,
-    Table,
-    Timeline,
+    Proportions,
+    nice,
+    power_of_two,
+    ticks,
 )
-from airflow_dataflux.core.report.markup import Markup, tag, text
-from airflow_dataflux.core.report.page import REPORT_BEGINS, draw, render
-from airflow_dataflux.core.report.sizes import class_table, size_histogram
-from airflow_dataflux.core.report.spans import Mark, Span, SpanKind
+from airflow_dataflux.core.report.object_statistics import class_table, size_histogram
+from airflow_dataflux.core.report.page import (
+    REPORT_BEGINS,
+    Fact,
+    Lines,
+    Pairs,
+    Picture,
+    ReportPage,
+    Section,
+    Table,
+    draw,
+    render,
+)
+from airflow_dataflux.core.report.timeline import NAME_COLOURS, Group, NameMap, Timeline
 
 HOSTILE = [
     "</title><script>alert(1)</script>",
@@ -60,7 +64,7 @@ def pictures(names: list[str], seconds: float = 10.0) -> list[Picture]:
         label=names[0] if names else "threads",
         lanes=8,
         spans=spans + lost,
-        marks=(Mark(0, 1, 2.0),) if names else (),
+        marks=(StealMark(0, 1, 2.0),) if names else (),
         lost_s=(3.0,) if names else (),
     )
     bars = tuple(Bar(label=name, value=at, shown=name) for at, name in enumerate(names))
@@ -72,12 +76,12 @@ def pictures(names: list[str], seconds: float = 10.0) -> list[Picture]:
         NameMap(**both, spans=spans, seconds=seconds),
         Areas(**both, layers=layers if names else (), width_s=4.0, seconds=seconds, unit="bytes/s"),
         Histogram(**both, bars=bars),
-        Shares(**both, bars=bars),
+        Proportions(**both, bars=bars),
         Phases(**both, phases=tuple(Phase(label=name, start_s=1, end_s=9) for name in names), seconds=seconds),
     ]
 
 
-def page_of(names: list[str]) -> Page:
+def page_of(names: list[str]) -> ReportPage:
     word = names[0] if names else ""
     blocks = (
         *pictures(names),
@@ -85,7 +89,7 @@ def page_of(names: list[str]) -> Page:
         Pairs(rows=tuple((name, name) for name in names)),
         Lines(lines=tuple(names), names=True),
     )
-    return Page(
+    return ReportPage(
         kind="Listing",
         title=word,
         subtitle=word,
@@ -142,7 +146,7 @@ def test_a_page_loads_nothing_and_runs_nothing() -> None:
 
 def test_what_a_picture_says_stands_beside_it_in_words() -> None:
     picture = Histogram(title="Sizes", summary="Most are small.", bars=(Bar(label="1 KiB", value=3, shown="3"),))
-    page = Page(
+    page = ReportPage(
         kind="Listing", title="t", subtitle="", facts=(), sections=(Section(title="s", blocks=(picture,)),), footer=""
     )
     assert "<figcaption>Most are small.</figcaption>" in render(page).decode()
@@ -157,33 +161,36 @@ def test_colours_tell_where_the_names_are() -> None:
     assert set(colours) == set(range(12))
 
 
-@pytest.mark.parametrize("value", [Markup("<b>"), tag("b", "<")])
-def test_only_markup_passes_as_it_is(value: Markup) -> None:
-    assert text(value) is value
-    assert text("<b>") == "&lt;b&gt;"
-    assert tag("i", "a", None, class_="x", data_y=1.239, z=None) == '<i class="x" data-y="1.24">a</i>'
+def test_the_style_has_a_colour_for_each_part_of_the_names() -> None:
+    style = re.findall(r"<style>(.*?)</style>", render(page_of([])).decode(), re.DOTALL)[0]
+    for kind in ("", ".line"):
+        assert {int(found) for found in re.findall(rf"^{kind}\.n(\d+) {{", style, re.MULTILINE)} == set(
+            range(NAME_COLOURS)
+        )
 
 
 def test_names_are_shown_on_one_line_and_shortened() -> None:
-    assert wording.name("a\nb\u202ec") == "a\\nb\\u202ec"
-    assert len(wording.name("x" * 1024)) <= 73
-    assert wording.name("train/7", dropped=6) == "…7"
-    assert (wording.name(None), wording.name("")) == ("the end", "the start")
-    assert wording.common_front(["a/b/1", "a/b/22", "a/b/"]) == 4
-    assert wording.common_front([]) == wording.common_front(["x", "y"]) == 0
+    assert formatting.name("a\nb\u202ec") == "a\\nb\\u202ec"
+    assert len(formatting.name("x" * 1024)) <= 73
+    assert formatting.name("train/7", hidden=6) == "…7"
+    assert (formatting.name(None), formatting.name("")) == ("the end", "the start")
+    assert formatting.common_front(["a/b/1", "a/b/22", "a/b/"]) == 4
+    assert formatting.common_front([]) == formatting.common_front(["x", "y"]) == 0
 
 
 def test_figures_are_written_as_people_read_them() -> None:
-    assert [wording.size(value) for value in (0, 1023, 1536, 1 << 40)] == ["0 B", "1023 B", "1.5 KiB", "1 TiB"]
-    assert [wording.seconds(value) for value in (0.0424, 3.14159, 75, 3700)] == [
+    assert [formatting.size(value) for value in (0, 1023, 1536, 1 << 40)] == ["0 B", "1023 B", "1.5 KiB", "1 TiB"]
+    assert [formatting.seconds(value) for value in (0.0424, 3.14159, 75, 3700)] == [
         "42 ms",
         "3.14 s",
         "75.0 s",
         "1 h 1 min",
     ]
-    assert [wording.dollars(value) for value in (0, 0.00123, 12.5)] == ["$0", "$0.0012", "$12.50"]
-    assert [wording.percent(1, 3), wording.percent(1, 1000), wording.percent(1, 0)] == ["33 %", "0.1 %", "-"]
-    assert [wording.short_count(value) for value in (0, 950, 1200, 3e6)] == ["0", "950", "1.2k", "3M"]
+    assert [formatting.dollars(value) for value in (0, 0.00123, 12.5)] == ["$0", "$0.0012", "$12.50"]
+    assert [formatting.dollars(value) for value in (1.7e-5, 1e-6, 4.3e-9)] == ["$0.000017", "$0.0000010", "< $0.000001"]
+    assert max(len(formatting.dollars(1.23 * 10.0**-exponent)) for exponent in range(-3, 30)) <= 12
+    assert [formatting.percent(1, 3), formatting.percent(1, 1000), formatting.percent(1, 0)] == ["33 %", "0.1 %", "-"]
+    assert [formatting.short_count(value) for value in (0, 950, 1200, 3e6)] == ["0", "950", "1.2k", "3M"]
 
 
 @pytest.mark.parametrize("high", [1e-9, 0.3, 1.0, 7.0, 999.0, 1e12])
@@ -213,9 +220,9 @@ def test_a_picture_of_bytes_names_round_sizes() -> None:
 
 
 def test_scales_stay_inside_the_picture() -> None:
-    scale = Scale(0.0, 10.0, 100.0, 200.0)
+    scale = AxisScale(0.0, 10.0, 100.0, 200.0)
     assert [scale(value) for value in (-5, 0, 5, 10, 50)] == [100, 100, 150, 200, 200]
-    assert Scale(0.0, 0.0, 100.0, 200.0)(3) == 100
+    assert AxisScale(0.0, 0.0, 100.0, 200.0)(3) == 100
 
 
 def test_no_objects_give_no_histogram_and_no_table() -> None:
@@ -231,6 +238,6 @@ def test_the_histogram_has_a_bar_for_each_size_between() -> None:
 
 
 def test_a_report_is_known_by_how_it_begins() -> None:
-    page = Page(kind="Listing", title="gs://bucket", subtitle="", facts=(), sections=(), footer="")
+    page = ReportPage(kind="Listing", title="gs://bucket", subtitle="", facts=(), sections=(), footer="")
     assert render(page).startswith(REPORT_BEGINS)
     assert b"airflow-dataflux report/1" in REPORT_BEGINS

@@ -8,9 +8,8 @@ import random
 import pyarrow as pa
 import pytest
 
-from airflow_dataflux.core.report.census import Census
-from airflow_dataflux.core.report.series import BUCKETS, Series
-from airflow_dataflux.core.report.spans import MOST_MARKS, MOST_SPANS, SpanKind, SpanLog
+from airflow_dataflux.core.report.activity import BUCKETS, MOST_MARKS, MOST_SPANS, Series, SpanKind, SpanLog
+from airflow_dataflux.core.report.object_statistics import ObjectStatistics
 
 
 @pytest.mark.parametrize("seconds", [0.01, 1.0, 90.0, 40_000.0])
@@ -105,12 +104,12 @@ def test_a_census_counts_every_object_by_size_and_class() -> None:
     sizes = [0, 1, 2, 3, 4, 1023, 1024, 1025, (1 << 40) - 1, 1 << 40, (1 << 62)]
     sizes += [int(dice.lognormvariate(9, 4)) for _ in range(20_000)]
     classes = [dice.choice(["STANDARD", "NEARLINE"]) for _ in sizes]
-    census = Census()
+    object_statistics = ObjectStatistics()
     for start in range(0, len(sizes), 999):
-        census.add(rows(sizes[start : start + 999], classes[start : start + 999]))
-    census.add(rows([], []))
-    whole = Census()
-    whole.merge(pickle.loads(pickle.dumps(census)))
+        object_statistics.add(rows(sizes[start : start + 999], classes[start : start + 999]))
+    object_statistics.add(rows([], []))
+    whole = ObjectStatistics()
+    whole.merge(pickle.loads(pickle.dumps(object_statistics)))
     expected: dict[int, int] = {}
     for size in sizes:
         expected[size.bit_length()] = expected.get(size.bit_length(), 0) + 1
@@ -121,7 +120,11 @@ def test_a_census_counts_every_object_by_size_and_class() -> None:
 
 
 def test_a_census_of_one_class_and_of_nothing() -> None:
-    census = Census()
-    assert (census.count().sizes, census.classes) == ({}, {})
-    census.add(rows([5, 6], ["ARCHIVE", "ARCHIVE"]))
-    assert (census.count().sizes, census.classes, census.bytes_by_class) == ({3: 2}, {"ARCHIVE": 2}, {"ARCHIVE": 11})
+    object_statistics = ObjectStatistics()
+    assert (object_statistics.count().sizes, object_statistics.classes) == ({}, {})
+    object_statistics.add(rows([5, 6], ["ARCHIVE", "ARCHIVE"]))
+    assert (object_statistics.count().sizes, object_statistics.classes, object_statistics.bytes_by_class) == (
+        {3: 2},
+        {"ARCHIVE": 2},
+        {"ARCHIVE": 11},
+    )

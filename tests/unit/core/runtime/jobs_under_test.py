@@ -9,8 +9,7 @@ import sys
 import threading
 
 from airflow_dataflux.core.errors import StoreError
-from airflow_dataflux.core.runtime.jobs import JobContext
-from airflow_dataflux.core.runtime.workers import WorkerEnded, WorkerLink, WorkerMessage
+from airflow_dataflux.core.runtime.workers import JobContext, WorkerEnded, WorkerLink, WorkerMessage
 
 logger = logging.getLogger("airflow_dataflux.test")
 
@@ -43,8 +42,7 @@ def sum_of_doubles(context: JobContext, numbers: list[int]) -> dict[str, object]
 def what_arrow_loaded(_context: JobContext, _payload: None) -> tuple[object, bool, int]:
     import pyarrow as pa
 
-    from airflow_dataflux.core.arrowcompute import total
-    from airflow_dataflux.core.arrowvalues import column
+    from airflow_dataflux.core.arrow import column, total
 
     added = total(column([1, 2], pa.int64()))
     loaded = "numpy" in sys.modules

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 
@@ -14,9 +16,12 @@ import pytest
 from process_table import is_alive, wait_until_gone
 
 from airflow_dataflux.core.errors import CancelledError, EngineError, StoreError
+from airflow_dataflux.core.runtime import timeouts
 from airflow_dataflux.core.runtime.cancel import CancelToken
-from airflow_dataflux.core.runtime.jobs import Job, run_job
+from airflow_dataflux.core.runtime.jobs import run_job
+from airflow_dataflux.core.runtime.process_workers import ProcessGroup
 from airflow_dataflux.core.runtime.tokens import AnonymousTokens, CachedTokens, Token
+from airflow_dataflux.core.runtime.workers import Job
 
 sys.path.insert(0, str(Path(__file__).parent))
 import jobs_under_test as jobs
@@ -213,3 +218,65 @@ def test_a_token_that_a_worker_found_refused_is_not_handed_out_again() -> None:
     source = CountingTokens(valid_for_s=3600)
     found = run(jobs.tokens_of_workers, jobs.report_token_after_refusal, workers=1, tokens=source)
     assert found == ["token-2"]
+
+
+def test_each_process_outlives_what_it_waits_for_and_none_a_kill_by_ten_seconds() -> None:
+    airflow_kills_after_s, gone_after_a_kill_s = 5.0, 10.0
+    assert airflow_kills_after_s > timeouts.ENGINE_CANCEL_S
+    assert timeouts.STAGING_STOP_S < timeouts.ENGINE_ORPHAN_S < timeouts.WORKER_ORPHAN_S < gone_after_a_kill_s
+    assert timeouts.WORKER_ORPHAN_S < timeouts.WORKER_JOIN_S
+    assert gone_after_a_kill_s < timeouts.LOCK_WAIT_S
+
+
+def refuse_threads(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == name:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+
+
+def test_a_worker_thread_that_may_not_start_is_an_error_that_says_why_and_the_others_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = set(threading.enumerate())
+    refuse_threads(monkeypatch, "dataflux-worker-2")
+    with pytest.raises(EngineError, match=r"dataflux-worker-2 could not be started .*ulimit -u"):
+        run(jobs.sum_of_doubles, jobs.double, [1], workers=4, isolated=False)
+    assert set(threading.enumerate()) == before
+
+
+def test_an_engine_that_may_not_start_is_an_error_that_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_args: object, **_kwargs: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    with pytest.raises(EngineError, match=r"The engine process could not be started .*pids\.max"):
+        run(jobs.sum_of_doubles, jobs.double, [1])
+
+
+def test_an_engine_ends_where_the_thread_beside_it_may_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = set(process_table.children(os.getpid()))
+    refuse_threads(monkeypatch, "dataflux-engine-stderr")
+    with pytest.raises(EngineError, match="dataflux-engine-stderr could not be started"):
+        run(jobs.sum_of_doubles, jobs.double, [1])
+    assert set(process_table.children(os.getpid())) <= before
+
+
+def test_a_worker_process_that_may_not_start_is_an_error_and_the_others_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    fork, forked = os.fork, []
+
+    def refuse_the_third() -> int:
+        if len(forked) == 2:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        forked.append(child := fork())
+        return child
+
+    monkeypatch.setattr(os, "fork", refuse_the_third)
+    with pytest.raises(EngineError, match="Worker process 2 could not be started"):
+        ProcessGroup(jobs.double, 4, tokens=CachedTokens(AnonymousTokens()), cancel=CancelToken())
+    assert len(forked) == 2
+    assert not any(is_alive(child) for child in forked)

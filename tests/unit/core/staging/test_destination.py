@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from airflow_dataflux.core.errors import CancelledError, DestinationError
+from airflow_dataflux.core.errors import CancelledError, DestinationBusyError, DestinationError
 from airflow_dataflux.core.runtime.cancel import CancelToken
 from airflow_dataflux.core.staging import destination
 from airflow_dataflux.core.staging.destination import (
@@ -67,9 +68,10 @@ def test_unfinished_trees_of_other_manifests_are_found_unless_someone_works_on_t
     with opened(target, key="abandoned") as abandoned:
         abandoned.record(RECORD)
     with opened(target, key="living") as living, opened(target) as mine:
-        [found] = abandoned_trees(place(target))
-        assert (found.path, found.record) == (abandoned.root, RECORD)
-        found.remove()
+        with ExitStack() as closing:
+            [found] = abandoned_trees(mine, closing)
+            assert (found.path, found.record) == (abandoned.root, RECORD)
+            found.remove()
         assert not Path(abandoned.root).exists()
         assert Path(living.root).exists()
         assert Path(mine.root).exists()
@@ -80,12 +82,12 @@ def test_directories_that_only_look_like_ours_are_left_alone(tmp_path: Path) -> 
     (tmp_path / ".set.dataflux-partial-notes").mkdir()
     (tmp_path / f".other.dataflux-partial-{'0' * 16}").mkdir()
     (tmp_path / f".set.dataflux-partial-{'1' * 16}").symlink_to(tmp_path)
-    with opened(tmp_path / "set"):
-        assert list(abandoned_trees(place(tmp_path / "set"))) == []
+    with opened(tmp_path / "set") as mine, ExitStack() as closing:
+        assert abandoned_trees(mine, closing) == []
 
 
 def test_a_lock_that_is_held_is_an_error_after_patience(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(destination, "_LOCK_PATIENCE_S", 0.0)
+    monkeypatch.setattr(destination, "LOCK_WAIT_S", 0.0)
     with opened(tmp_path), pytest.raises(DestinationError, match="Another staging is at work"):
         opened(tmp_path)
     with opened(tmp_path, scope="00000-of-00002"), opened(tmp_path, scope="00001-of-00002"):
@@ -134,7 +136,7 @@ def test_a_tree_that_appears_meanwhile_is_not_overwritten(tmp_path: Path) -> Non
     with opened(target) as workspace:
         target.mkdir()
         (target / "theirs").write_bytes(b"x")
-        with pytest.raises(DestinationError, match="could not be renamed"):
+        with pytest.raises(DestinationBusyError, match=r"made .* meanwhile"):
             workspace.publish()
     assert (target / "theirs").read_bytes() == b"x"
 

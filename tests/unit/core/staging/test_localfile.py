@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from airflow_dataflux.core.errors import DestinationError, InsufficientSpaceError
-from airflow_dataflux.core.staging.localfile import Branches, DestinationTree
+from airflow_dataflux.core.manifest.files import open_file
+from airflow_dataflux.core.staging.localfile import DestinationTree, TreeWriter
 from airflow_dataflux.core.staging.transfer import cutting_at_once
 
 
@@ -35,18 +36,32 @@ def files_below(tree: DestinationTree) -> list[str]:
 
 
 def test_a_file_is_there_with_its_content_and_what_identifies_it(tree: DestinationTree) -> None:
-    with Branches(tree) as branches:
-        placed = branches.write("a/b/c.bin", b"content")
+    with TreeWriter(tree) as writer:
+        placed = writer.write("a/b/c.bin", b"content")
     status = Path(tree.root, "a/b/c.bin").stat()
     assert Path(tree.root, "a/b/c.bin").read_bytes() == b"content"
     assert (placed.mtime_ns, placed.inode) == (status.st_mtime_ns, status.st_ino)
 
 
+def test_only_regular_files_are_opened_and_nothing_else_is_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "directory").mkdir()
+    (tmp_path / "file").write_bytes(b"content")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    for flags in (os.O_RDONLY, os.O_RDWR):
+        for name in ("pipe", "directory", "link"):
+            with pytest.raises(OSError, match=r"regular file|directory|symbolic links"):
+                open_file(str(tmp_path / name), flags)
+    descriptor = open_file(str(tmp_path / "file"))
+    assert os.read(descriptor, 10) == b"content"
+    os.close(descriptor)
+
+
 def test_files_get_the_permissions_that_the_umask_leaves(tree: DestinationTree) -> None:
     umask = os.umask(0o027)
     try:
-        with Branches(tree) as branches:
-            branches.write("f", b"")
+        with TreeWriter(tree) as writer:
+            writer.write("f", b"")
     finally:
         os.umask(umask)
     assert stat.S_IMODE(Path(tree.root, "f").stat().st_mode) == 0o640
@@ -55,21 +70,21 @@ def test_files_get_the_permissions_that_the_umask_leaves(tree: DestinationTree) 
 def test_an_existing_file_is_replaced_in_one_step(tree: DestinationTree) -> None:
     old = Path(tree.root, "f")
     old.write_bytes(b"old")
-    with old.open("rb") as reader, Branches(tree) as branches:
-        branches.write("f", b"new")
+    with old.open("rb") as reader, TreeWriter(tree) as writer:
+        writer.write("f", b"new")
         assert reader.read() == b"old"
     assert old.read_bytes() == b"new"
     assert files_below(tree) == ["f"]
 
 
 def test_nothing_remains_of_a_file_that_is_not_published(tree: DestinationTree) -> None:
-    with Branches(tree) as branches, branches.begin("f", 100) as file:
+    with TreeWriter(tree) as writer, writer.begin("f", 100) as file:
         file.append(b"half")
     assert files_below(tree) == []
 
 
 def test_a_file_in_the_making_is_not_to_be_seen_under_its_name(tree: DestinationTree) -> None:
-    with Branches(tree) as branches, branches.begin("f") as file:
+    with TreeWriter(tree) as writer, writer.begin("f") as file:
         file.append(b"first ")
         assert not Path(tree.root, "f").exists()
         file.append(b"second")
@@ -78,7 +93,7 @@ def test_a_file_in_the_making_is_not_to_be_seen_under_its_name(tree: Destination
 
 
 def test_ranges_may_be_written_in_any_order_by_several_threads(tree: DestinationTree) -> None:
-    with Branches(tree) as branches, branches.begin("f", 800) as file:
+    with TreeWriter(tree) as writer, writer.begin("f", 800) as file:
         threads = [threading.Thread(target=file.write_at, args=(bytes([n]) * 100, n * 100)) for n in reversed(range(8))]
         for thread in threads:
             thread.start()
@@ -94,9 +109,9 @@ def test_writes_that_the_system_cuts_short_are_continued(
     real, real_at = os.write, os.pwrite
     monkeypatch.setattr(os, "write", lambda fd, data: real(fd, bytes(data)[:3]))
     monkeypatch.setattr(os, "pwrite", lambda fd, data, at: real_at(fd, bytes(data)[:3], at))
-    with Branches(tree) as branches:
-        branches.write("f", b"0123456789")
-        with branches.begin("g") as file:
+    with TreeWriter(tree) as writer:
+        writer.write("f", b"0123456789")
+        with writer.begin("g") as file:
             file.write_at(b"0123456789", 0)
             file.publish()
     assert Path(tree.root, "f").read_bytes() == Path(tree.root, "g").read_bytes() == b"0123456789"
@@ -106,8 +121,8 @@ def test_a_symlink_on_the_way_is_refused(tree: DestinationTree, tmp_path: Path) 
     outside = tmp_path / "outside"
     outside.mkdir()
     Path(tree.root, "a").symlink_to(outside)
-    with Branches(tree) as branches, pytest.raises(DestinationError, match="stands in its way"):
-        branches.write("a/f", b"x")
+    with TreeWriter(tree) as writer, pytest.raises(DestinationError, match="stands in its way"):
+        writer.write("a/f", b"x")
     assert list(outside.iterdir()) == []
 
 
@@ -115,8 +130,8 @@ def test_a_symlink_at_the_end_is_replaced_and_not_followed(tree: DestinationTree
     target = tmp_path / "target"
     target.write_bytes(b"untouched")
     Path(tree.root, "f").symlink_to(target)
-    with Branches(tree) as branches:
-        branches.write("f", b"x")
+    with TreeWriter(tree) as writer:
+        writer.write("f", b"x")
     assert target.read_bytes() == b"untouched"
     assert Path(tree.root, "f").read_bytes() == b"x"
     assert not Path(tree.root, "f").is_symlink()
@@ -124,8 +139,8 @@ def test_a_symlink_at_the_end_is_replaced_and_not_followed(tree: DestinationTree
 
 def test_a_directory_where_a_file_belongs_is_an_error(tree: DestinationTree) -> None:
     Path(tree.root, "f").mkdir()
-    with Branches(tree) as branches, pytest.raises(DestinationError, match="stands in its way"):
-        branches.write("f", b"x")
+    with TreeWriter(tree) as writer, pytest.raises(DestinationError, match="stands in its way"):
+        writer.write("f", b"x")
     assert files_below(tree) == []
 
 
@@ -135,8 +150,8 @@ def test_a_full_disk_says_what_is_free(tree: DestinationTree, monkeypatch: pytes
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, "write", full)
-    with Branches(tree) as branches, pytest.raises(InsufficientSpaceError) as caught:
-        branches.write("f", b"x")
+    with TreeWriter(tree) as writer, pytest.raises(InsufficientSpaceError) as caught:
+        writer.write("f", b"x")
     assert caught.value.free > 0
     assert files_below(tree) == []
 
@@ -167,20 +182,20 @@ def test_what_has_run_out_is_named_though_there_is_a_little_again(
 def test_no_descriptor_stays_open(tree: DestinationTree) -> None:
     before = len(os.listdir("/proc/self/fd"))
     for number in range(20):
-        with Branches(tree) as branches:
-            branches.write(f"d{number}/e/f", b"x")
-            with branches.begin("g"):
+        with TreeWriter(tree) as writer:
+            writer.write(f"d{number}/e/f", b"x")
+            with writer.begin("g"):
                 pass
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_a_batch_in_many_deep_directories_holds_only_one_way_open(tree: DestinationTree) -> None:
+def test_a_batch_in_many_deep_directories_holds_only_one_directory_open(tree: DestinationTree) -> None:
     before = len(os.listdir("/proc/self/fd"))
-    with Branches(tree) as branches:
+    with TreeWriter(tree) as writer:
         for number in range(100):
-            branches.write(f"d{number:03}/e/f/g.bin", b"x")
-            assert len(os.listdir("/proc/self/fd")) == before + 3
-        branches.write("top.bin", b"x")
+            writer.write(f"d{number:03}/e/f/g.bin", b"x")
+            assert len(os.listdir("/proc/self/fd")) == before + 1
+        writer.write("top.bin", b"x")
     assert len(files_below(tree)) == 101
 
 
@@ -190,7 +205,7 @@ def test_temporary_files_of_a_killed_staging_are_removed_by_its_own_scope_only(t
     for opened in (first, second):
         (directory / opened.temporary_name()).write_bytes(b"left")
     first.remove_stale("00000-of-00002")
-    assert [path.name.partition("~")[0] for path in directory.iterdir()] == ["00001-of-00002"]
+    assert [path.name.partition("~")[0] for path in directory.iterdir()] == [".dataflux-00001-of-00002"]
     first.close()
     second.close()
 

@@ -1,0 +1,203 @@
+"""A staging's worker in virtual time: threads, a processor, a disk and two request budgets, without a request.
+
+What `transfer.Transfer` does with a `StrategyChooser` is done by generators, so that a regime of latencies and limits
+takes milliseconds to try, and always gives the same result.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections import Counter
+from collections.abc import Generator
+from dataclasses import dataclass, field
+
+from airflow_dataflux.core.gcs.store import MAX_COMPONENTS, Pace
+from airflow_dataflux.core.staging.strategy import PROBED, ChooserInputs, RunConditions, StrategyChooser
+
+DIRECT_CPU_S, COMPOSITE_CPU_S, COMPOSED_CPU_S = 0.0007, 0.0014, 0.0001
+"""Of an object read directly, of a composite's two requests, and of an object cut out of one, as measured."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Regime:
+    """What the worker meets; the defaults are the usual ones."""
+
+    count: int = 11_098
+    size: int = 10_240
+    threads: int = 160
+    read_s: float = 0.040
+    compose_s: float = 0.120
+    writes_per_s: float | None = None
+    reads_per_s: float | None = None
+    file_s: float = 0.0
+    busy: float = 1.0
+    stalls: float = 0.0
+
+
+class _Line:
+    """What serves one after the other: a processor, a disk."""
+
+    def __init__(self) -> None:
+        self._free_at = 0.0
+
+    def take(self, now: float, seconds: float) -> float:
+        """Return when it is done."""
+        self._free_at = max(now, self._free_at) + seconds
+        return self._free_at
+
+
+class _Budget:
+    """The rate of requests that a bucket bears, and what the client has found of it."""
+
+    def __init__(self, per_s: float | None) -> None:
+        self._per_s = per_s
+        self._next_at = 0.0
+        self._found = False
+
+    def pace(self, now: float) -> Pace:
+        return Pace(
+            kept_per_s=self._per_s if self._found else None,
+            turn_s=max(0.0, self._next_at - now) if self._found else 0.0,
+        )
+
+    def turn(self, now: float, weight: int = 1) -> float:
+        """Return when a request may begin. A queue longer than the bucket's reserve is what the client finds."""
+        if self._per_s is None:
+            return now
+        self._next_at = max(now - 0.25, self._next_at) + weight / self._per_s
+        self._found = self._found or self._next_at > now
+        return max(now, self._next_at)
+
+
+Steps = Generator[float | None, float, None]
+"""Yields when to go on, None for: once a composite is over; is sent the time."""
+
+
+@dataclass
+class Outcome:
+    """How a staging went."""
+
+    seconds: float = 0.0
+    composites: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+
+
+def simulate(regime: Regime, strategy: str = "auto", seed: int = 0) -> Outcome:
+    """Stage as `strategy` says."""
+    return _Simulation(regime, strategy, seed).run()
+
+
+class _Simulation:
+    def __init__(self, regime: Regime, strategy: str, seed: int) -> None:
+        self.regime, self.strategy = regime, strategy
+        self.random = random.Random(seed)
+        self.outcome = Outcome()
+        self.processor, self.disk = _Line(), _Line()
+        self.writes, self.reads = _Budget(regime.writes_per_s), _Budget(regime.reads_per_s)
+        choice = ChooserInputs(conditions=RunConditions(in_flight=regime.threads), count=regime.count)
+        self.chooser = StrategyChooser(choice, regime.threads)
+        whole, rest = divmod(regime.count, MAX_COMPONENTS)
+        self.groups = [MAX_COMPONENTS] * whole + [rest] * (rest > 0)
+        self.waiting: list[Steps] = []
+        self.answered = False
+
+    def run(self) -> Outcome:
+        """Let all threads run until nothing is left."""
+        events: list[tuple[float, int, Steps]] = []
+        order = 0
+
+        def go_on(steps: Steps, now: float) -> None:
+            nonlocal order
+            try:
+                at = steps.send(now)
+            except StopIteration:
+                self.outcome.seconds = max(self.outcome.seconds, now)
+                return
+            if at is None:
+                self.waiting.append(steps)
+            else:
+                order += 1
+                heapq.heappush(events, (at, order, steps))
+
+        for _ in range(self.regime.threads):
+            steps = self.thread()
+            next(steps)
+            go_on(steps, 0.0)
+        while events:
+            now, _, steps = heapq.heappop(events)
+            go_on(steps, now)
+            while self.answered and self.waiting:
+                order += 1
+                heapq.heappush(events, (now, order, self.waiting.pop()))
+            self.answered = False
+        assert not self.groups
+        return self.outcome
+
+    def latency(self, mean_s: float) -> float:
+        stalled_s = 2.0 if self.random.random() < self.regime.stalls else 0.0
+        return mean_s * self.random.uniform(0.8, 1.2) + stalled_s
+
+    def compute(self, now: float, seconds: float) -> float:
+        return self.processor.take(now, seconds * self.regime.busy)
+
+    def thread(self) -> Steps:
+        now = yield 0.0
+        while self.groups:
+            count = self.groups.pop()
+            if self.strategy == "direct":
+                now = yield from self.read(now, count)
+                continue
+            choose = self.chooser.first
+            while count:
+                if self.strategy == "auto":
+                    way = choose([self.regime.size] * count, self.reads.pace(now), self.writes.pace(now))
+                    if way.wait:
+                        now = yield None
+                        continue
+                    if way.probe:
+                        self.outcome.reasons[PROBED] += 1
+                        now = yield from self.compose(now, count - 1)
+                        now = yield from self.read(now, 1)
+                        break
+                    if way.direct:
+                        self.outcome.reasons[way.reason] += way.direct
+                        now = yield from self.read(now, way.direct)
+                        count -= way.direct
+                        choose = self.chooser.following
+                        continue
+                now = yield from self.compose(now, count)
+                count = 0
+
+    def read(self, now: float, count: int) -> Generator[float | None, float, float]:
+        network_s = 0.0
+        for _ in range(count):
+            now = yield self.reads.turn(now)
+            began = now
+            now = yield now + self.latency(self.regime.read_s) + self.regime.size / 80e6
+            now = yield self.compute(now, DIRECT_CPU_S)
+            network_s += now - began  # a thread that waits for the processor cannot tell that from the network
+            now = yield self.disk.take(now, self.regime.file_s)
+        if self.strategy == "auto":
+            self.chooser.read([self.regime.size] * count, network_s, count * DIRECT_CPU_S)
+        return now
+
+    def compose(self, now: float, count: int) -> Generator[float | None, float, float]:
+        regime = self.regime
+        self.outcome.composites += 1
+        now = yield self.writes.turn(now, 2)
+        began = now
+        now = yield now + self.latency(regime.compose_s + 0.003 * count)
+        network_s = now - began
+        self.chooser.answered()
+        self.answered = True
+        now = yield self.reads.turn(now)
+        began = now
+        now = yield now + self.latency(regime.read_s) + count * regime.size / 80e6
+        network_s += now - began
+        cpu_s = COMPOSITE_CPU_S + count * COMPOSED_CPU_S
+        now = yield self.compute(now, cpu_s)
+        now = yield self.disk.take(now, count * regime.file_s)
+        if self.strategy == "auto":
+            self.chooser.composed([regime.size] * count, network_s, cpu_s)
+        return now
