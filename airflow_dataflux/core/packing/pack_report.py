@@ -22,8 +22,9 @@ from airflow_dataflux.core.report.object_statistics import class_table, size_his
 from airflow_dataflux.core.report.page import Block, Fact, Lines, Pairs, ReportPage, Section, render
 from airflow_dataflux.core.report.report_info import REPORTS, ReportInfo, new_report_name, surplus_reports
 from airflow_dataflux.core.report.run_blocks import (
-    costs_table,
     cost_facts,
+    costs_table,
+    methods_chart,
     named_objects,
     objects_per_second,
     phases_chart,
@@ -31,7 +32,6 @@ from airflow_dataflux.core.report.run_blocks import (
     reasons_table,
     requests_table,
     shown_moment,
-    methods_chart,
 )
 from airflow_dataflux.core.runtime.usage import usage_by_role
 

@@ -18,8 +18,9 @@ from airflow_dataflux.core.report.object_statistics import class_table, size_his
 from airflow_dataflux.core.report.page import Block, Fact, Lines, Pairs, ReportPage, Section, render
 from airflow_dataflux.core.report.report_info import REPORTS, ReportInfo, new_report_name, surplus_reports
 from airflow_dataflux.core.report.run_blocks import (
-    costs_table,
     cost_facts,
+    costs_table,
+    methods_chart,
     named_objects,
     objects_per_second,
     phases_chart,
@@ -28,7 +29,6 @@ from airflow_dataflux.core.report.run_blocks import (
     requests_table,
     shown_moment,
     stacked_layers,
-    methods_chart,
 )
 from airflow_dataflux.core.runtime.usage import usage_by_role
 from airflow_dataflux.core.staging.batching import BatchKind
