@@ -118,8 +118,11 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
-        made = commands.add_parser(name, help=command.text, description=command.text)
+        made = commands.add_parser(name, help=command.text, description=command.text, add_help=not command.passes_on)
         made.set_defaults(command=command)
+        if command.passes_on:  # all its options, --help too, are those of what it starts
+            made.set_defaults(quiet=False, user_project=None)
+            continue
         made.add_argument("--json", action="store_true", help="print JSON, for scripts")
         made.add_argument("--quiet", action="store_true", help="show no progress")
         made.add_argument("--user-project", help="project billed on requester-pays buckets")

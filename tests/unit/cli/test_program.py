@@ -203,3 +203,10 @@ def test_an_output_that_cannot_hold_a_name_is_an_error_that_says_what_to_set(ser
     code, told = output_refused(server, "", PYTHONIOENCODING="ascii")
     assert (code, told.count("\n")) == (1, 1)
     assert "because it takes ascii. Set PYTHONIOENCODING=utf-8" in told
+
+
+def test_the_help_of_serve_has_the_options_that_it_takes() -> None:
+    done = subprocess.run([*PROGRAM, "serve", "--help"], capture_output=True, text=True, check=True)
+    for option in ("--port", "--bucket", "--seed", "--synthesize", "--set"):
+        assert option in done.stdout
+    assert "--user-project" not in done.stdout
