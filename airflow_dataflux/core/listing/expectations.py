@@ -99,7 +99,10 @@ def _why_empty(request: ListRequest, index: Index) -> str:
     dropped = {name: count for name, count in index.stats.get("dropped", {}).items() if count}
     if dropped:
         listed = ", ".join(f"{count:,} by {name}" for name, count in dropped.items())
-        reason = f"All {sum(dropped.values()):,} objects there were left out: {listed}."
+        count = sum(dropped.values())
+        reason = (
+            f"{'The only object there was' if count == 1 else f'All {count:,} objects there were'} left out: {listed}."
+        )
     else:
         matching = "" if request.filters.match_glob is None else f" and matches {request.filters.match_glob!r}"
         begins = " or ".join(repr(prefix) for prefix in request.prefixes[:3])

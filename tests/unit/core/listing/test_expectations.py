@@ -77,6 +77,8 @@ def test_an_empty_listing_is_warned_of_with_its_probable_cause(caplog: pytest.Lo
     assert "'train/' may be meant" in caplog.text
     check_result(request(), result(0, min_bytes=1200))
     assert "All 1,200 objects there were left out: 1,200 by min_bytes" in caplog.text
+    check_result(request(), result(0, min_bytes=1))
+    assert "The only object there was left out: 1 by min_bytes" in caplog.text
 
 
 def test_an_empty_listing_ends_before_anything_is_published_where_that_is_asked_for() -> None:
