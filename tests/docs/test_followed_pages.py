@@ -13,7 +13,12 @@ from pathlib import Path
 import pytest
 from markdown_blocks import ROOT, Block, blocks_of, missing_lines
 
-PAGES = {"docs/tutorial.md": 8, "docs/how-to/test-your-dags.md": 1, "docs/how-to/command-line.md": 9}
+PAGES = {
+    "docs/tutorial.md": 8,
+    "docs/how-to/test-your-dags.md": 1,
+    "docs/how-to/command-line.md": 9,
+    "docs/how-to/nightly.md": 1,
+}
 """Each page, with the answers that it has at least."""
 PORT_IN_THE_PAGE = "9199"
 
