@@ -20,6 +20,7 @@ from airflow_dataflux.compat import (
     running_context,
 )
 from airflow_dataflux.core.errors import CancelledError, DatafluxError, SkippedError
+from airflow_dataflux.short_errors import LINE_CHARACTERS
 
 _log = logging.getLogger(__name__)
 
@@ -49,15 +50,14 @@ def airflow_outcomes() -> Iterator[None]:
         raise (AirflowException if again else AirflowFailException)(sentence) from error
 
 
-_LINE_CHARACTERS = 100
-"""What the log of a task shows of a line in a window of 1,400 pixels; the rest has to be scrolled to."""
-
-
 def _tell(sentence: str) -> None:
-    """Log why the task fails as one entry, which Airflow's own with its traceback follows, and keep it for the page."""
+    """Log why the task fails as one entry, and keep it for the page.
+
+    Airflow's own entry with its traceback follows, and a last line (`plugin.failed_tasks`).
+    """
     words = " ".join(sentence.split())
     if has_plugin_pages():
-        words = textwrap.fill(words, _LINE_CHARACTERS, break_long_words=False, break_on_hyphens=False)
+        words = textwrap.fill(words, LINE_CHARACTERS, break_long_words=False, break_on_hyphens=False)
     _log.error("%s", words)
     context = running_context()
     if context is None or not has_plugin_pages():

@@ -19,6 +19,7 @@ from airflow_dataflux.compat import (
 from airflow_dataflux.core import errors
 from airflow_dataflux.failures import airflow_outcomes
 from airflow_dataflux.hooks import credentials
+from airflow_dataflux.plugin import failed_tasks
 
 FAILS, IS_TRIED_AGAIN = "fails without a retry", "is left to Airflow's retries"
 
@@ -171,3 +172,22 @@ def test_the_log_has_an_error_as_one_entry_in_lines_that_a_window_shows(caplog: 
     if has_plugin_pages():
         assert max(len(line) for line in entry.splitlines() if uri not in line) <= 100
     assert uri in entry
+
+
+def test_a_listener_logs_what_an_error_of_the_core_says_in_short(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(AirflowException) as raised, airflow_outcomes():
+        raise errors.BucketNotFoundError("Could not list objects gs://picures/: 404.", resource="gs://picures/")
+    for failed in (raised.value, raised.value.__cause__):  # of an operator, and of a task with the hook
+        caplog.clear()
+        failed_tasks.on_task_instance_failed(error=failed)
+        last = caplog.records[-1]
+        assert (last.levelname, last.getMessage()) == (
+            "ERROR",
+            "gs://picures/: no such bucket. Check its name and the credentials.",
+        )
+
+
+@pytest.mark.parametrize("error", [None, "marked as failed", KeyError("bug"), AirflowFailException("of another task")])
+def test_a_listener_says_nothing_of_other_errors(error: object, caplog: pytest.LogCaptureFixture) -> None:
+    failed_tasks.on_task_instance_failed(error=error)
+    assert caplog.records == []

@@ -1,4 +1,4 @@
-"""A task that fails says in one line of its log what went wrong, why, and what to do."""
+"""A task that fails says in its log what went wrong, why, and what to do, and at the end once more in one line."""
 
 from __future__ import annotations
 
@@ -35,6 +35,12 @@ def test_the_log_of_a_failed_task_says_what_why_and_what_to_do_without_scrolling
         photograph("failed-task", height=415)  # above the traceback, with its paths
         assert box["x"] + box["width"] <= opened.evaluate("document.documentElement.clientWidth")
         assert box["height"] < 60
+        last = opened.get_by_text(re.compile("^gs://picures/: no such bucket. ")).first
+        expect(last).to_be_visible()  # so it is in no collapsed group
+        box = last.bounding_box()
+        assert box is not None
+        assert box["x"] + box["width"] <= opened.evaluate("document.documentElement.clientWidth")
+        assert box["height"] < 30, "the last line of a failed task is wrapped"
     finally:
         opened.set_viewport_size({"width": 1360, "height": 850})
 
