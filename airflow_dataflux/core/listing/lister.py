@@ -66,7 +66,9 @@ def list_objects(
     Raises:
         ManifestTooLargeError: without `manifest_uri`, as soon as the listing is known not to fit into XCom.
         BucketNotFoundError, PermissionDeniedError, AuthenticationError: before anything is started.
-        ManifestError: before anything is listed, if a hold or a retention policy keeps the manifest that is there.
+        ManifestError: before anything is listed, if a hold or a retention policy keeps the manifest that is there, or
+            the file there is somebody else's.
+        InvalidRequestError: before anything is listed, if `manifest_uri` has a scheme whose package is not installed.
         EmptyListingError, SkippedError: the listing found what `on_empty` or `unchanged_fingerprint` do not want.
         IncompleteListingError: the listing could not be proven complete.
         UnavailableError, EngineError, CancelledError: as their names say; retrying may help for the first two.
@@ -77,7 +79,7 @@ def list_objects(
     with outer.waking(lambda: own.cancel(outer.reason)), _places(request) as parts_uri:
         logger.info("Listing %s.", shown(request))
         warn_of_mistakes(request)
-        if parts_uri.startswith("gs://"):
+        if request.manifest_uri is not None:
             _check_replaceable(parts_uri, store_config, tokens, own)
         opened = open_listing(request, store_config, tokens, own, meanwhile=_import_the_rest)
         # Not above: it is imported while the first page is on its way.
@@ -92,7 +94,13 @@ def _import_the_rest() -> None:
 
 
 def _check_replaceable(uri: str, store_config: StoreFactory, tokens: TokenSource, cancel: CancelToken) -> None:
-    """Find out that a hold or a retention policy keeps the manifest that is there, before a listing is paid for."""
+    """Find out before a listing is paid for what keeps its manifest from its place.
+
+    That is a hold or a retention policy, somebody else's file, or a file system whose package is not installed.
+    """
+    if not uri.startswith("gs://"):
+        ManifestFiles().check_replaceable(join_uri(uri, INDEX_NAME))
+        return
     with contextlib.closing(store_config.open(tokens, StoreOptions(connections=1, cancel=cancel))) as store:
         ManifestFiles(store).check_replaceable(join_uri(uri, INDEX_NAME))
 

@@ -21,7 +21,7 @@ from airflow_dataflux.core.gcs.store import Store
 from airflow_dataflux.core.manifest.diff import SortedStream
 from airflow_dataflux.core.manifest.files import ManifestFiles
 from airflow_dataflux.core.manifest.inlining import InlineCollector
-from airflow_dataflux.core.manifest.location import join_uri, manifest_location
+from airflow_dataflux.core.manifest.location import INDEX_NAME, join_uri, manifest_location
 from airflow_dataflux.core.manifest.manifest import Manifest
 from airflow_dataflux.core.manifest.parts import PartWriter
 from airflow_dataflux.core.manifest.publishing import ManifestDraft, inline
@@ -123,6 +123,7 @@ class _Writer:
     """The parts of one manifest to be, and its draft, which lasts as long as `drafts`."""
 
     def __init__(self, files: ManifestFiles, uri: str, drafts: ExitStack) -> None:
+        files.check_replaceable(join_uri(uri, INDEX_NAME))
         run = secrets.token_hex(6)
         self.draft = drafts.enter_context(ManifestDraft(files, uri, run))
         self.parts = PartWriter(files, uri, f"{run}-0")

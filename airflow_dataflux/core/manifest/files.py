@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from airflow_dataflux.core.errors import InvalidRequestError, ManifestError
 from airflow_dataflux.core.gcs.store import Store
 from airflow_dataflux.core.manifest.bucket_files import BucketFiles, StoredFile, check_size
-from airflow_dataflux.core.manifest.location import Location, parse_location
+from airflow_dataflux.core.manifest.location import INDEX_HEAD_BYTES, Location, check_is_index, parse_location
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -112,7 +112,8 @@ class ManifestFiles:
     def check_replaceable(self, uri: str) -> None:
         """Prove that the index of a manifest may be replaced, if there is one (gs: one class B request).
 
-        Raises ManifestError if it is under a hold or a retention policy or is no index, and what the store raises.
+        Raises ManifestError if it is under a hold or a retention policy, is no index or no file; InvalidRequestError
+        if there is no file system for the scheme; and what the store raises.
         """
         location = parse_location(uri)
         self._backend(location).check_replaceable(location)
@@ -160,7 +161,17 @@ class _LocalFiles:
         self.write(location, data)
 
     def check_replaceable(self, location: Location) -> None:
-        pass
+        try:
+            with open(location.path, "rb", opener=_open_linked) as file:
+                check_is_index(file.read(INDEX_HEAD_BYTES), location.uri)
+        except (FileNotFoundError, PermissionError):
+            return  # there is nothing to replace, or writing will tell
+        except OSError as error:
+            raise ManifestError(
+                f"{location.uri} cannot become the index of a manifest: {error.strerror or error}. Give the manifest "
+                "a directory of its own as manifest_uri, or remove what is there if nobody needs it.",
+                uri=location.uri,
+            ) from error
 
     def write(self, location: Location, data: bytes) -> None:
         directory, name = os.path.split(location.path)
@@ -194,8 +205,13 @@ class _LocalFiles:
             ) from error
 
     def names(self, location: Location) -> Iterator[str]:
-        with contextlib.suppress(FileNotFoundError), os.scandir(location.path) as entries:
-            yield from (entry.name for entry in entries if entry.is_file())
+        try:
+            with os.scandir(location.path) as entries:
+                yield from (entry.name for entry in entries if entry.is_file())
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except OSError as error:
+            raise ManifestError(f"Cannot read {location.uri}: {error.strerror or error}.", uri=location.uri) from error
 
     def check_writable(self, location: Location) -> None:
         probe = location.below(f".writable-{secrets.token_hex(6)}")
@@ -225,7 +241,14 @@ class _OtherFiles:
         self.write(location, data)
 
     def check_replaceable(self, location: Location) -> None:
-        pass
+        files, path = self._open(location)
+        try:
+            files.invalidate_cache(path)
+            check_is_index(bytes(files.cat_file(path, start=0, end=INDEX_HEAD_BYTES)), location.uri)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise ManifestError(f"Cannot read {location.uri}: {error}.", uri=location.uri) from error
 
     def write(self, location: Location, data: bytes) -> None:
         files, path = self._open(location)
@@ -259,9 +282,10 @@ class _OtherFiles:
 
         try:
             found: tuple[Any, str] = url_to_fs(location.uri)
-        except (ValueError, ImportError) as error:
+        except (ValueError, ImportError, OSError) as error:
+            reason = str(error).partition("\n")[0]
             raise InvalidRequestError(
-                f"{location.uri!r}: there is no file system for {location.scheme}:// ({error}). Install the fsspec "
+                f"{location.uri!r}: there is no file system for {location.scheme}:// ({reason}). Install the fsspec "
                 "package for it on every worker, or use gs:// or file://.",
                 uri=location.uri,
             ) from error

@@ -21,7 +21,7 @@ from airflow_dataflux.core.errors import InvalidRequestError, ManifestError
 from airflow_dataflux.core.gcs.store import Store
 from airflow_dataflux.core.manifest.files import ManifestFiles
 from airflow_dataflux.core.manifest.index import Index
-from airflow_dataflux.core.manifest.location import join_uri, manifest_location, relative_path
+from airflow_dataflux.core.manifest.location import INDEX_NAME, join_uri, manifest_location, relative_path
 from airflow_dataflux.core.manifest.manifest import Manifest
 from airflow_dataflux.core.manifest.parts import PartInfo, PartWriter
 from airflow_dataflux.core.manifest.publishing import ManifestDraft
@@ -74,6 +74,7 @@ def join(
     directory = manifest_location(manifest_uri).uri
     _check(manifests, directory)
     files = ManifestFiles(store)
+    files.check_replaceable(join_uri(directory, INDEX_NAME))
     run = secrets.token_hex(6)
     parts: list[PartInfo] = []
     with ManifestDraft(files, directory, f"join-{run}") as draft:

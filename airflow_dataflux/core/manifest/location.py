@@ -21,6 +21,9 @@ INDEX_NAME = "manifest.json"
 _INDEX_BEGINS = b'{"format":"dataflux-manifest/'
 """What `index.encode_index` begins an index of any version with."""
 
+INDEX_HEAD_BYTES = len(_INDEX_BEGINS)
+"""Bytes of a file that tell whether it is an index."""
+
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(//)?(.*)", re.DOTALL)
 _NOT_STORAGE = re.compile(
     "https?|ftps?|sftp|ssh|smb|webhdfs|git|github|jupyter|jlab|dask|data|reference|local|dir|zip|tar|libarchive|"

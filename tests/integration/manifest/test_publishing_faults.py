@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+from fsspec.registry import known_implementations
 from manifest_samples import LISTED_AT, numbered, publish_rows, write_parts
 
-from airflow_dataflux.core.config import ListRequest
+from airflow_dataflux.core.config import ListRequest, SelectRequest
 from airflow_dataflux.core.errors import (
     CancelledError,
+    InvalidRequestError,
     ManifestConflictError,
     ManifestError,
     PermissionDeniedError,
@@ -23,6 +27,7 @@ from airflow_dataflux.core.gcs.retry import RetryPolicy
 from airflow_dataflux.core.gcs.store import Store
 from airflow_dataflux.core.listing import list_objects
 from airflow_dataflux.core.manifest import Manifest, ManifestDraft, ManifestFiles, inline, join
+from airflow_dataflux.core.manifest.deriving import select, unite
 from airflow_dataflux.core.manifest.files import StoredFile
 from airflow_dataflux.core.runtime.cancel import CancelToken
 from airflow_dataflux.core.runtime.tokens import AnonymousTokens
@@ -47,7 +52,7 @@ def store(gcs_server: GCSServer) -> Iterator[Store]:
 
 
 def listed(server: GCSServer, **more: object) -> Manifest:
-    request = ListRequest(bucket="data", manifest_uri=URI, **more)  # type: ignore[arg-type]
+    request = ListRequest(**{"bucket": "data", "manifest_uri": URI, **more})  # type: ignore[arg-type]
     return list_objects(
         request, store_config=StoreConfig(endpoint=server.endpoint), tokens=AnonymousTokens(), isolated=False
     )
@@ -306,6 +311,53 @@ def test_a_file_of_somebody_else_is_not_replaced_by_an_index(
         with pytest.raises(ManifestError, match="is no manifest, so it is not replaced"):
             publish_rows(uri, [numbered(10)], files=ManifestFiles(store))
     assert ManifestFiles(store).read(f"{URI}/manifest.json") == (tmp_path / "manifest.json").read_bytes() == FOREIGN
+
+
+@pytest.mark.parametrize(
+    ("place", "kind"),
+    [("file", "foreign"), ("file", "directory"), ("file", "pipe"), ("file", "file above"), ("memory", "foreign")],
+)
+def test_what_keeps_an_index_from_its_place_is_told_before_anything_is_listed(
+    gcs_server: GCSServer, store: Store, tmp_path: Path, kind: str, place: str
+) -> None:
+    index = tmp_path / "manifest.json"
+    if place == "memory":
+        MemoryFileSystem().pipe_file(f"{tmp_path}/manifest.json", FOREIGN)
+    elif kind == "foreign":
+        index.write_bytes(FOREIGN)
+    elif kind == "directory":
+        index.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(index)
+    else:
+        tmp_path.rmdir()
+        tmp_path.touch()
+    uri = f"{place}://{tmp_path}"
+    before = publish_rows("memory://elsewhere", [numbered(10)], files=ManifestFiles(store))
+    gcs_server.forget_requests()
+    actions = [
+        lambda: listed(gcs_server, manifest_uri=uri),
+        lambda: select(before, SelectRequest(manifest_uri=uri)),
+        lambda: unite([before], manifest_uri=uri),
+        lambda: join([before], manifest_uri=uri),
+    ]
+    for action in actions:
+        with pytest.raises(ManifestError, match=f"{uri}/manifest.json .* a directory of its own as manifest_uri, or"):
+            action()
+    assert gcs_server.requests().operations == {}
+    assert kind == "file above" or sorted(os.listdir(tmp_path)) in ([], ["manifest.json"])
+
+
+@pytest.mark.parametrize(("scheme", "told"), [("shelf", "Install shelf-fs to access shelves"), ("none", "not known")])
+def test_a_scheme_whose_package_is_not_installed_is_told_before_anything_is_listed(
+    gcs_server: GCSServer, store: Store, monkeypatch: pytest.MonkeyPatch, scheme: str, told: str
+) -> None:
+    shelf = {"class": "no_such_package.ShelfFileSystem", "err": "Install shelf-fs to access shelves"}
+    monkeypatch.setitem(known_implementations, "shelf", shelf)
+    gcs_server.forget_requests()
+    with pytest.raises(InvalidRequestError, match=f"{told}.*on every worker, or use gs:// or file://"):
+        listed(gcs_server, manifest_uri=f"{scheme}://place/of/manifests")
+    assert gcs_server.requests().operations == {}
 
 
 @pytest.mark.parametrize("found", [b"", b'{"form', b'{"format":"dataflux-manifest/9","more":1}'])
