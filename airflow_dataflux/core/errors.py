@@ -150,7 +150,7 @@ class DestinationBusyError(DestinationError):
 
 
 class InsufficientSpaceError(StagingError):
-    """The destination lacks free bytes or inodes. Details: `needed`, `free`, `unit` ("bytes" or "inodes")."""
+    """The destination lacks free bytes or inodes. Details: `needed`, `free`, `unit` ("bytes" or "inodes"), `path`."""
 
 
 class UnsafeNameError(StagingError):

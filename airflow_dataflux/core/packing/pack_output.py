@@ -8,6 +8,7 @@ files are. Thread-safe; a `ShardFile` belongs to one thread.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable
 from typing import Protocol
 
@@ -214,6 +215,25 @@ class PackOutput:
             digest=stored.metadata.get(DIGEST_KEY),
             generation=stored.row.generation,
         )
+
+    def check_place(self, name: str) -> None:
+        """Raise DestinationError if something stands at a local file's place that is no file, or in its way."""
+        if not self.is_local:
+            return
+        segments = name.split("/")
+        for depth in range(1, len(segments) + 1):
+            place = os.path.join(self.directory, *segments[:depth])
+            is_file = depth == len(segments)
+            try:
+                mode = (os.stat(place) if is_file else os.lstat(place)).st_mode
+            except OSError:
+                return  # there is nothing; or it cannot be reached, which is another error
+            if not (stat.S_ISREG(mode) if is_file else stat.S_ISDIR(mode)):
+                raise DestinationError(
+                    f"{place} is not {'a regular file' if is_file else 'a directory'}, and a pack needs one there. "
+                    "Give the pack an output of its own, or remove what is there if nobody needs it.",
+                    path=place,
+                )
 
     def is_right(self, found: FoundShard, record: ShardRecord) -> bool:
         """Return whether what was found is the shard that a record tells of. A local file that was touched is read."""

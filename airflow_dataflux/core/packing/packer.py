@@ -34,7 +34,13 @@ from airflow_dataflux.core.errors import (
 from airflow_dataflux.core.gcs.store import ObjectVersion, RequestCounts, Store, StoreFactory, StoreOptions
 from airflow_dataflux.core.manifest import Manifest
 from airflow_dataflux.core.packing.finishing import PackResult, finish_pack
-from airflow_dataflux.core.packing.pack_index import INDEX_NAME, MEMBERS_NAME, decode_index
+from airflow_dataflux.core.packing.pack_index import (
+    INDEX_NAME,
+    MEMBERS_NAME,
+    REPORT_NAME,
+    decode_index,
+    record_name,
+)
 from airflow_dataflux.core.packing.pack_output import PackOutput
 from airflow_dataflux.core.packing.pack_worker import SHARDS_AT_ONCE, PackSetup, ShardToWrite, pack_worker
 from airflow_dataflux.core.packing.recorder import PackRecorder
@@ -311,6 +317,9 @@ class _Packing:
 
     def _check_output(self) -> None:
         self._output.prepare()
+        # A record's name stands for all of them: what is in its way is in the way of each.
+        for name in (INDEX_NAME, MEMBERS_NAME, REPORT_NAME, record_name("shard")):
+            self._output.check_place(name)
         index = self._output.read(INDEX_NAME)
         if index and decode_index(index) is None:
             raise DestinationError(
@@ -336,6 +345,7 @@ class _Packing:
                 needed=needed,
                 free=free,
                 unit="bytes",
+                path=self._output.directory,
             )
 
     def _probe(self, findings: BucketFindings, examined: _Examined) -> BucketFindings:

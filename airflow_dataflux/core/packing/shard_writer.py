@@ -333,9 +333,11 @@ class ShardWriter:
     def write(self, plan: ShardPlan, round_: int) -> ShardResult:
         """Write a shard if it is not there.
 
-        Raises DestinationError if somebody else's file is there, PackError if somebody else writes there meanwhile,
-        ObjectsChangedError, VerificationError, and what stores raise.
+        Raises DestinationError if somebody else's file is there, or no file; PackError if somebody else writes there
+        meanwhile; ObjectsChangedError, VerificationError, and what stores raise.
         """
+        for name in (plan.name, record_name(plan.name)):
+            self.output.check_place(name)
         found = self.output.find(plan.name)
         reused = self._reusable(plan, found)
         if reused is not None:

@@ -29,9 +29,9 @@ from airflow_dataflux.core.errors import DestinationBusyError, DestinationError
 from airflow_dataflux.core.manifest.files import open_file
 from airflow_dataflux.core.runtime.cancel import CancelToken
 from airflow_dataflux.core.runtime.timeouts import LOCK_WAIT_S
-from airflow_dataflux.core.staging.localfile import DestinationTree, advice_for
+from airflow_dataflux.core.staging.localfile import UNFINISHED, DestinationTree, advice_for
 from airflow_dataflux.core.staging.localpath import OWN_DIRECTORY
-from airflow_dataflux.core.staging.receipt import receipt_names
+from airflow_dataflux.core.staging.receipt import progress_name, receipt_name, receipt_names
 
 _NEWBORN_S = 3600.0
 """A partial directory without a lock file may belong to a staging that just begins; older ones do not."""
@@ -140,8 +140,8 @@ class Workspace:
                     path=destination,
                 ) from error
             raise DestinationError(
-                f"The finished tree {self.root} could not be renamed to {destination}: {error.strerror}. Remove what "
-                f"is at {destination}, and run again: nothing is fetched twice.",
+                f"The finished tree could not take its place at {destination}: {error.strerror}. Remove what is "
+                "there, and run again: nothing is fetched twice.",
                 path=destination,
             ) from error
 
@@ -151,8 +151,11 @@ class Workspace:
             shutil.rmtree(self.place.partial, ignore_errors=True)
 
     def _write_record(self, data: bytes) -> None:
-        os.pwrite(self._lock_fd, data, 0)
-        os.ftruncate(self._lock_fd, len(data))
+        try:
+            os.pwrite(self._lock_fd, data, 0)
+            os.ftruncate(self._lock_fd, len(data))
+        except OSError as error:
+            raise self.tree.failed(error, os.path.join(self.tree.own_path, lock_name(self.place.scope))) from error
 
 
 def check_destination(destination: str) -> None:
@@ -179,6 +182,40 @@ def check_destination(destination: str) -> None:
             path=destination,
         )
     _check_lengths(destination, existing)
+
+
+def check_own_files(place: Place, own_path: str) -> None:
+    """Raise DestinationError if something stands where a staging puts a file or directory of its own. Makes nothing.
+
+    A receipt is the last that a staging writes: a directory in its place would be noticed when everything was fetched.
+    A link or a pipe in its place is replaced by it.
+    """
+    for name, fits in (
+        ("", stat.S_ISDIR),
+        (UNFINISHED, stat.S_ISDIR),
+        (lock_name(place.scope), stat.S_ISREG),
+        (progress_name(place.scope), stat.S_ISREG),
+        (receipt_name(place.scope), lambda mode: not stat.S_ISDIR(mode)),
+    ):
+        path = os.path.join(own_path, name).rstrip("/")
+        try:
+            mode = (os.lstat(path) if name or place.receipt_directory is None else os.stat(path)).st_mode
+        except OSError:
+            continue  # there is nothing; or it cannot be reached, which is another error
+        if not fits(mode):
+            shown = path.replace(place.partial, place.destination, 1)
+            needed = "a directory" if fits is stat.S_ISDIR else "a file"
+            raise DestinationError(
+                f"{shown} is {_kind_of(mode)}, and a staging needs {needed} of its own there. Nothing was fetched. "
+                "Remove it if nobody needs it, or stage to another directory.",
+                path=shown,
+            )
+
+
+def _kind_of(mode: int) -> str:
+    """Return what a file of this mode is, for people."""
+    kinds = {stat.S_IFDIR: "a directory", stat.S_IFLNK: "a symbolic link", stat.S_IFREG: "a file"}
+    return kinds.get(stat.S_IFMT(mode), "not a regular file")
 
 
 def _check_lengths(destination: str, existing: str) -> None:
@@ -235,6 +272,7 @@ def open_workspace(place: Place, cancel: CancelToken) -> Workspace:
             if not published_meanwhile and _is_at(tree.root_fd, root):
                 no_rename = _why_no_rename(root) if new_tree else no_rename
                 if not (new_tree and no_rename):
+                    check_own_files(place, tree.own_path)
                     tree.remove_stale(place.scope)
                     stale = _read_record(lock_fd)
                     return Workspace(place, root, new_tree, found_empty, tree, lock_fd, stale, no_rename)
@@ -282,7 +320,7 @@ def _open_tree(root: str, place: Place) -> DestinationTree | None:
             path=destination,
         ) from error
     try:
-        return DestinationTree(root, place.scope, place.receipt_directory)
+        return DestinationTree(root, place.scope, place.receipt_directory, destination=destination)
     except DestinationError:
         if root != destination:
             with contextlib.suppress(OSError):
@@ -301,8 +339,13 @@ def _is_empty(tree: DestinationTree) -> bool:
     return not set(os.listdir(tree.root_fd)) - {OWN_DIRECTORY} and not receipt_names(tree.own_fd)
 
 
+def lock_name(scope: str) -> str:
+    """Return the name of a scope's lock below `.dataflux`."""
+    return f"lock-{scope}" if scope else "lock"
+
+
 def _open_lock(tree: DestinationTree, scope: str) -> int:
-    name = f"lock-{scope}" if scope else "lock"
+    name = lock_name(scope)
     try:
         return open_file(name, os.O_RDWR | os.O_CREAT, dir_fd=tree.own_fd)
     except OSError as error:

@@ -21,13 +21,16 @@ import os
 import secrets
 import stat
 import time
+from collections.abc import Mapping
 
 import msgspec
 
 from airflow_dataflux.core.errors import DestinationError, InsufficientSpaceError
 from airflow_dataflux.core.staging.localpath import OWN_DIRECTORY
 
-_UNFINISHED = "unfinished"
+UNFINISHED = "unfinished"
+"""Directory of temporary files, below `.dataflux`."""
+
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NAMED = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _ANONYMOUS = os.O_WRONLY | os.O_CLOEXEC | getattr(os, "O_TMPFILE", 0)
@@ -46,6 +49,7 @@ class DestinationTree:
 
     Attributes:
         root: its path.
+        destination: what messages call it: the path that the user gave, also while a new tree is built beside it.
         root_fd: open.
         own_fd: the directory of receipts and locks, open: `.dataflux` below the root, unless another was given.
         temporary_fd: `unfinished` below that, open; on another file system than the root's if its parent is.
@@ -53,18 +57,28 @@ class DestinationTree:
         anonymous: the root's file system has anonymous files that can be given a name.
     """
 
-    def __init__(self, root: str, scope: str = "", receipt_directory: str | None = None) -> None:
-        """Open an existing directory, and make its own directories; `scope` begins names of temporary files."""
+    def __init__(
+        self, root: str, scope: str = "", receipt_directory: str | None = None, *, destination: str | None = None
+    ) -> None:
+        """Open an existing directory, and make its own directories.
+
+        Args:
+            root: the directory.
+            scope: begins the names of temporary files.
+            receipt_directory: for receipts and locks; None: `.dataflux` below the root.
+            destination: where the tree belongs in the end; None: where it is.
+        """
         self.root = root
+        self.destination = destination or root
         self.own_path = receipt_directory or os.path.join(root, OWN_DIRECTORY)
         with contextlib.ExitStack() as opened:
             self.root_fd = _kept_open(opened, os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+            self._device = os.fstat(self.root_fd).st_dev
             self.own_fd = _kept_open(opened, self._open_own(receipt_directory))
             try:
-                self.temporary_fd = _kept_open(opened, _open_or_make(_UNFINISHED, self.own_fd))
+                self.temporary_fd = _kept_open(opened, _open_or_make(UNFINISHED, self.own_fd))
             except OSError as error:
-                raise self.failed(error, os.path.join(self.own_path, _UNFINISHED)) from error
-            self._device = os.fstat(self.root_fd).st_dev
+                raise self.failed(error, os.path.join(self.own_path, UNFINISHED)) from error
             self._temporary_device = os.fstat(self.temporary_fd).st_dev
             self.trial_fd = self.temporary_fd if self._temporary_device == self._device else self.root_fd
             self._mark = f"{scope}~{secrets.token_hex(6)}"
@@ -76,6 +90,11 @@ class DestinationTree:
     def close(self) -> None:
         """Close the directory."""
         self._opened.close()
+
+    @property
+    def trial_path(self) -> str:
+        """What errors name when a trial fails: the names of its files tell nobody anything."""
+        return os.path.join(self.root, OWN_DIRECTORY)
 
     def _open_own(self, receipt_directory: str | None) -> int:
         try:
@@ -118,7 +137,7 @@ class DestinationTree:
         for _ in range(3):
             name = self.temporary_name()
             began = time.monotonic()
-            with PendingFile(self, self.trial_fd, name, name) as file:
+            with PendingFile(self, self.trial_fd, name, self.trial_path) as file:
                 file.publish()
             taken_s.append(time.monotonic() - began)
             os.unlink(name, dir_fd=self.trial_fd)
@@ -155,31 +174,62 @@ class DestinationTree:
     def failed(self, error: OSError, path: str) -> Exception:
         """Return the error of our own that an error of the system means for this path."""
         if error.errno in _FULL:
-            return self.no_space(f"Writing {path!r} below {self.root} failed")
+            return self.no_space(path)
+        shown = self._shown(path)
         if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY, errno.ENXIO):
             return DestinationError(
-                f"{path!r} cannot be made below {self.root}: a symbolic link, a file or a directory that was there "
-                f"before stands in its way ({error.strerror}). Remove it, or stage to another directory.",
-                path=path,
+                f"{shown!r} cannot be made below {self.destination}: a symbolic link, a file or a directory that was "
+                f"there before stands in its way ({error.strerror}). Remove it, or stage to another directory.",
+                path=shown,
             )
         advice = advice_for(error, os.path.join(self.root, path))
-        return DestinationError(f"Writing {path!r} below {self.root} failed: {error.strerror}.{advice}", path=path)
-
-    def no_space(self, what: str, needed: int | None = None) -> InsufficientSpaceError:
-        """Return the error of a full disk; `needed` is for the caller who knows it."""
-        free = os.fstatvfs(self.root_fd)
-        # Of what ran out there may be a little again: the file that could not be finished has been given up.
-        inodes = free.f_files and free.f_favail * free.f_blocks < free.f_bavail * free.f_files
-        unit = "inodes" if inodes else "bytes"
-        left = free.f_favail if unit == "inodes" else free.f_bavail * free.f_frsize
-        wanted = "" if needed is None else f", {needed} {unit} are still needed"
-        return InsufficientSpaceError(
-            f"{what}: the file system is full (or a quota is used up). {left} {unit} are free{wanted}. "
-            "Make room and run again: what is complete is kept.",
-            needed=needed,
-            free=left,
-            unit=unit,
+        return DestinationError(
+            f"Writing {shown!r} below {self.destination} failed: {error.strerror}.{advice}", path=shown
         )
+
+    def no_space(self, path: str, still_needed: Mapping[str, int] | None = None) -> InsufficientSpaceError:
+        """Return the error of a full disk, with the figures of the file system that a path of this tree lies on.
+
+        Args:
+            path: what could not be written, relative to the root or absolute.
+            still_needed: bytes and inodes of all that is missing in the tree, for the caller who knows it. Not told
+                of a file system that is mounted inside the tree: what of it belongs there is not known.
+        """
+        found, mounted_at = self._file_system_of(os.path.join(self.root, path))
+        # Of what ran out there may be a little again: the file that could not be finished has been given up.
+        inodes = found.f_files and found.f_favail * found.f_blocks < found.f_bavail * found.f_files
+        unit = "inodes" if inodes else "bytes"
+        free = found.f_favail if unit == "inodes" else found.f_bavail * found.f_frsize
+        needed = None if still_needed is None or mounted_at else still_needed[unit]
+        which = f"the file system that is mounted at {mounted_at}" if mounted_at else "the file system"
+        wanted = "" if needed is None else f", {needed} {unit} are still needed"
+        shown = self._shown(path)
+        return InsufficientSpaceError(
+            f"Writing {shown!r} below {self.destination} failed: {which} is full (or a quota is used up). "
+            f"{free} {unit} are free{wanted}. Make room and run again: what is complete is kept.",
+            needed=needed,
+            free=free,
+            unit=unit,
+            path=shown,
+        )
+
+    def _shown(self, path: str) -> str:
+        """Return a path as messages show it: one below an unfinished tree as it will be."""
+        return self.destination + path[len(self.root) :] if path.startswith(self.root + "/") else path
+
+    def _file_system_of(self, path: str) -> tuple[os.statvfs_result, str]:
+        """Return the figures of the file system of a path, and where it is mounted if it is not that of the root."""
+        place = path
+        while True:
+            place = os.path.dirname(place)
+            with contextlib.suppress(OSError):
+                device = os.stat(place).st_dev
+                if device == self._device:
+                    return os.fstatvfs(self.root_fd), ""
+                found = os.statvfs(place)
+                while place != "/" and os.stat(os.path.dirname(place)).st_dev == device:
+                    place = os.path.dirname(place)
+                return found, self._shown(place)
 
     def _try_anonymous(self) -> bool:
         """Return whether the file system has anonymous files that can be given a name."""
@@ -195,7 +245,7 @@ class DestinationTree:
             os.unlink(name, dir_fd=self.trial_fd)
         except OSError as error:
             if error.errno in _FULL:
-                raise self.failed(error, name) from error
+                raise self.failed(error, self.trial_path) from error
             return False
         return True
 

@@ -219,14 +219,16 @@ def look_at_file_system(tree: DestinationTree) -> FileSystemTraits:
         raise DestinationError(
             f"Python encodes file names as {sys.getfilesystemencoding()} on this worker, which cannot express every "
             "name. Set PYTHONUTF8=1, or a locale of UTF-8 such as LC_ALL=C.UTF-8, for the worker.",
-            path=tree.root,
+            path=tree.destination,
         )
     directory_fd = tree.trial_fd
     stem = tree.temporary_name()
     composed = f"{stem}-a\u00e9"
-    made = os.open(
-        composed, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=directory_fd
-    )
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        made = os.open(composed, flags, 0o600, dir_fd=directory_fd)
+    except OSError as error:
+        raise tree.failed(error, tree.trial_path) from error
     try:
         return FileSystemTraits(
             case_sensitive=not _exists(f"{stem}-A\u00e9", directory_fd),
@@ -256,8 +258,11 @@ class SpaceNeeded:
     files: int = 0
 
 
-def check_space(path: str, needed: SpaceNeeded) -> str:
-    """Return a line about what is needed and free below `path`. Raises InsufficientSpaceError."""
+def check_space(path: str, needed: SpaceNeeded, destination: str) -> str:
+    """Return a line about what is needed and free below an existing path. Raises InsufficientSpaceError.
+
+    `destination` is what the error calls the place.
+    """
     found = os.statvfs(path)
     free_bytes = found.f_bavail * found.f_frsize
     pairs = [("bytes", needed.bytes, free_bytes)]
@@ -266,11 +271,12 @@ def check_space(path: str, needed: SpaceNeeded) -> str:
     for unit, wanted, free in pairs:
         if wanted > free:
             raise InsufficientSpaceError(
-                f"The staging needs {_amount(wanted, unit)} below {path}, and {_amount(free, unit)} are free. "
+                f"The staging needs {_amount(wanted, unit)} below {destination}, and {_amount(free, unit)} are free. "
                 "Nothing was fetched. Make room, stage shards to several machines, or choose another destination.",
                 needed=wanted,
                 free=free,
                 unit=unit,
+                path=destination,
             )
     needs = (f"{_amount(wanted, unit)} of {_amount(free, unit)} free" for unit, wanted, free in pairs)
     return f"disk: the staging needs {' and '.join(needs)}"

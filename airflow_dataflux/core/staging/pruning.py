@@ -87,12 +87,15 @@ def _open_lease(destination: str) -> int:
         if not receipt_names(own_fd):
             raise _no_tree(destination)
         return os.open(LEASE_NAME, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666, dir_fd=own_fd)
-    except PermissionError:
-        return os.dup(own_fd)
     except OSError as error:
-        if error.errno != errno.EROFS:
-            raise
-        return os.dup(own_fd)
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            return os.dup(own_fd)
+        place = os.path.join(destination, OWN_DIRECTORY, LEASE_NAME)
+        raise DestinationError(
+            f"The tree at {destination} cannot be leased: {place} cannot be opened ({error.strerror}). Remove it if it "
+            "is no file of a lease, and lease again.",
+            path=destination,
+        ) from error
     finally:
         os.close(own_fd)
 

@@ -180,12 +180,15 @@ class ReceiptFiles:
         """Write the per-object state (in `STATE_SCHEMA`, sorted by path); return its file name and digest."""
         name = f"objects{_suffix(self._scope)}-{os.urandom(4).hex()}.parquet"
         with self._tree.begin_own(name) as file:
-            with (
-                os.fdopen(os.dup(file.fileno()), "wb") as sink,
-                pq.ParquetWriter(sink, STATE_SCHEMA, compression="zstd") as writer,
-            ):
-                for batch in batches:
-                    writer.write_batch(batch)
+            try:
+                with (
+                    os.fdopen(os.dup(file.fileno()), "wb") as sink,
+                    pq.ParquetWriter(sink, STATE_SCHEMA, compression="zstd") as writer,
+                ):
+                    for batch in batches:
+                        writer.write_batch(batch)
+            except OSError as error:
+                raise self._tree.failed(error, os.path.join(self._tree.own_path, name)) from error
             with open(f"/proc/self/fd/{file.fileno()}", "rb") as written:
                 digest = hashlib.file_digest(written, "sha256").hexdigest()
             file.publish()
@@ -206,9 +209,13 @@ class ReceiptFiles:
                 self.remove(receipt.objects_file)
 
     def remove(self, name: str) -> None:
-        """Remove a file beside the receipt, if it is there."""
-        with contextlib.suppress(FileNotFoundError):
+        """Remove a file beside the receipt, if it is there and a file."""
+        try:
             os.unlink(name, dir_fd=self._tree.own_fd)
+        except (FileNotFoundError, IsADirectoryError):
+            return
+        except OSError as error:
+            raise self._tree.failed(error, os.path.join(self._tree.own_path, name)) from error
 
 
 class ProgressFile:
@@ -222,7 +229,7 @@ class ProgressFile:
     def __init__(self, tree: DestinationTree, scope: str, key: str) -> None:
         """`key` tells manifests apart: a file of another key is begun anew."""
         self._tree = tree
-        self.name = f"progress{_suffix(scope)}"
+        self.name = progress_name(scope)
         self._header = hashlib.sha256(key.encode()).digest()
         try:
             self._fd = open_file(self.name, os.O_RDWR | os.O_CREAT | os.O_APPEND, dir_fd=tree.own_fd)
@@ -268,6 +275,11 @@ class ProgressFile:
 def receipt_name(scope: str) -> str:
     """Return the name of a scope's receipt below `.dataflux`."""
     return f"receipt{_suffix(scope)}.json"
+
+
+def progress_name(scope: str) -> str:
+    """Return the name of the file of a scope's unfinished staging below `.dataflux`."""
+    return f"progress{_suffix(scope)}"
 
 
 def _suffix(scope: str) -> str:

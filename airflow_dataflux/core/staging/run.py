@@ -48,6 +48,7 @@ from airflow_dataflux.core.staging.destination import (
     Workspace,
     abandoned_trees,
     check_destination,
+    check_own_files,
     nearest_existing,
     open_workspace,
 )
@@ -64,6 +65,7 @@ from airflow_dataflux.core.staging.extraneous import ExtraneousFiles
 from airflow_dataflux.core.staging.left_out import is_hopeless, left_out
 from airflow_dataflux.core.staging.linking import LinkableTree, expand_trees, open_trees
 from airflow_dataflux.core.staging.localfile import open_own_directory
+from airflow_dataflux.core.staging.localpath import OWN_DIRECTORY
 from airflow_dataflux.core.staging.messages import RunPayload
 from airflow_dataflux.core.staging.planning import FetchPlan, make_plan
 from airflow_dataflux.core.staging.preflight import (
@@ -125,6 +127,16 @@ class Run:
         """Return all requests that were sent so far."""
         return self.store.counts() + self.tidy_store.counts() + (workers or RequestCounts())
 
+    def place(self) -> Place:
+        """Return where to build what."""
+        request = self.request
+        return Place(
+            destination=request.destination,
+            scope=self.scope,
+            key=f"{self.manifest.fingerprint}\n{request.strip_prefix}" + ("\ndecompress" if request.decompress else ""),
+            receipt_directory=request.receipt_directory,
+        )
+
     def emit(self, stage: str, text: str) -> None:
         """Tell whoever watches."""
         self.context.emit(Progress(stage=stage, text=text))
@@ -166,13 +178,7 @@ def run_staging(context: JobContext, payload: RunPayload[StageRequest]) -> Recei
 
 def stage_here(run: Run, asked: Future[BucketFindings], closing: ExitStack) -> Receipt | None:
     """Stage; None if another staging made the destination meanwhile."""
-    request, manifest = run.request, run.manifest
-    place = Place(
-        destination=request.destination,
-        scope=run.scope,
-        key=f"{manifest.fingerprint}\n{request.strip_prefix}" + ("\ndecompress" if request.decompress else ""),
-        receipt_directory=request.receipt_directory,
-    )
+    place = run.place()
     workspace = closing.enter_context(open_workspace(place, run.context.cancel))
     progress = ProgressFile(workspace.tree, place.scope, place.key)
     closing.callback(progress.close)
@@ -209,6 +215,7 @@ def stage_here(run: Run, asked: Future[BucketFindings], closing: ExitStack) -> R
 def dry_run(run: Run, asked: Future[BucketFindings], closing: ExitStack) -> Receipt:
     """Say what a staging would do and cost."""
     request, recorder = run.request, run.recorder
+    check_own_files(run.place(), request.receipt_directory or os.path.join(request.destination, OWN_DIRECTORY))
     existing = nearest_existing(request.destination)
     root_fd = _opened(request.destination, closing)
     own_fd = None if root_fd is None else open_own_directory(root_fd, request.receipt_directory)
@@ -224,7 +231,7 @@ def dry_run(run: Run, asked: Future[BucketFindings], closing: ExitStack) -> Rece
         ),
     )
     findings = asked.result()
-    recorder.note(*findings.lines, check_space(existing, found.needed))
+    recorder.note(*findings.lines, check_space(existing, found.needed, request.destination))
     plan = make_plan(run.manifest, request, found, findings, workers=request.workers)
     for batch in plan.batches():
         recorder.planned.add(batch)
@@ -245,7 +252,7 @@ def look_before(run: Run, workspace: Workspace, found: ScanResult, asked: Future
     request, recorder = run.request, run.recorder
     with recorder.phase("preflight"):
         findings = asked.result()
-        space = check_space(workspace.root, found.needed)
+        space = check_space(workspace.root, found.needed, request.destination)
         findings = _probe(run, findings, found)
     recorder.note(*findings.lines, space)
     if workspace.no_rename:
@@ -348,8 +355,12 @@ def fetch(run: Run, workspace: Workspace, plan: FetchPlan, found: ScanResult, pr
         try:
             dispatcher.run(plan.batches(), lambda: is_hopeless(run.request, recorder.totals))
         except InsufficientSpaceError as error:
-            needed = max(0, found.needed.bytes - recorder.totals.downloaded_bytes)
-            raise workspace.tree.no_space(error.message.partition(":")[0], needed) from error
+            done = recorder.totals
+            still_needed = {
+                "bytes": max(0, found.needed.bytes - done.downloaded_bytes),
+                "inodes": max(0, found.needed.files - done.downloaded),
+            }
+            raise workspace.tree.no_space(error.path, still_needed) from error
     recorder.processes, recorder.workers_lost = dispatcher.processes, dispatcher.workers_lost
     return dispatcher.counts()
 

@@ -37,7 +37,8 @@ def stage_worker(link: WorkerLink) -> None:
 
 
 def _stage(setup: StageSetup, access: BucketAccess, threads: WorkerThreads) -> None:
-    tree = DestinationTree(setup.root, setup.scope, setup.request.receipt_directory)
+    request = setup.request
+    tree = DestinationTree(setup.root, setup.scope, request.receipt_directory, destination=request.destination)
     try:
         transfer = Transfer(
             access.reader,
@@ -45,7 +46,7 @@ def _stage(setup: StageSetup, access: BucketAccess, threads: WorkerThreads) -> N
             lambda: TreeWriter(tree),
             access.registry,
             setup.names,
-            setup.request.strip_prefix,
+            request.strip_prefix,
             threading.Semaphore(cutting_at_once(tree.seconds_a_file())),
             None if setup.chooser_inputs is None else StrategyChooser(setup.chooser_inputs, setup.threads),
         )

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from airflow_dataflux.core.config import StageRequest
 from airflow_dataflux.core.errors import (
     DestinationBusyError,
-    DestinationError,
+    StagingError,
 )
 from airflow_dataflux.core.gcs.store import StoreFactory
 from airflow_dataflux.core.manifest import Manifest
@@ -139,7 +139,7 @@ def _unchanged_report(recorder: StagingRecorder, receipt: Receipt, request: Stag
 
     try:
         tree = DestinationTree(request.destination, receipt_directory=request.receipt_directory)
-    except (OSError, DestinationError) as error:
+    except (OSError, StagingError) as error:
         _LOG.warning("The report of the staging could not be written below %s: %s", request.destination, error)
         return None
     history = StagingHistory(recorder=recorder, found=None)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import shutil
 from pathlib import Path
 
 import google_crc32c
@@ -235,6 +237,42 @@ def test_a_file_that_no_pack_has_written_is_not_replaced(site: Site, output: str
         site.pack(site.manifest(), output, shard_bytes=SMALL)
     assert site.files(output)[name] == b"mine"
     assert "index.json" not in site.files(output)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        *((name, kind) for name in ("index.json", "members.parquet", "report.json") for kind in ("directory", "pipe")),
+        (".dataflux-pack", "file"),
+        (".dataflux-pack", "link"),
+        ("000000.tar", "directory"),
+        (".dataflux-pack/000000.tar.record", "directory"),
+    ],
+)
+@pytest.mark.parametrize("packed_before", [False, True])
+def test_what_stands_in_the_place_of_a_packs_file_is_refused_before_anything_is_fetched(
+    site: Site, name: str, kind: str, packed_before: bool
+) -> None:
+    site.put_samples(10)
+    place = Path(site.local, name)
+    if packed_before:
+        site.pack(site.manifest(), site.local)
+        shutil.rmtree(place) if place.is_dir() else place.unlink()
+        site.put_samples(12)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    make = {
+        "directory": place.mkdir,
+        "file": place.touch,
+        "link": lambda: place.symlink_to(site.disk),
+        "pipe": lambda: os.mkfifo(place),
+    }
+    make[kind]()
+    manifest = site.manifest("second")
+    site.server.forget_requests()
+    with pytest.raises(DestinationError, match=f"{place} is not a .* remove what is there") as caught:
+        site.pack(manifest, site.local)
+    assert site.server.requests().operations.get("read", 0) == 0
+    assert caught.value.path == str(place)
 
 
 @pytest.mark.parametrize("strategy", ["compose", "direct"])

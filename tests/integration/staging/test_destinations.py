@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -10,10 +11,17 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from staging_site import BUCKET, Site, tree
+from staging_site import BUCKET, Site, content, tree
 
 from airflow_dataflux.core.config import StageRequest
-from airflow_dataflux.core.errors import DestinationBusyError, DestinationError, InvalidRequestError, UnsafeNameError
+from airflow_dataflux.core.errors import (
+    DestinationBusyError,
+    DestinationError,
+    InsufficientSpaceError,
+    InvalidRequestError,
+    ObjectsChangedError,
+    UnsafeNameError,
+)
 from airflow_dataflux.core.manifest import Manifest
 from airflow_dataflux.core.staging import destination
 
@@ -109,6 +117,42 @@ def test_files_on_a_file_system_that_is_mounted_inside_can_be_replaced(site: Sit
         assert not [path for path in below.iterdir() if path.name.startswith(".")]
     finally:
         subprocess.run(["umount", str(below)], check=True)
+
+
+@needs_root
+@pytest.mark.parametrize("name", ["train/001", "train/001:2"])
+def test_a_file_system_that_is_mounted_inside_and_full_is_named_with_its_own_figures(site: Site, name: str) -> None:
+    site.put({f"train/000/{number}.bin": content(number, 4000) for number in range(40)})
+    site.put({f"{name}/{number}.bin": content(number, 4000) for number in range(40)})
+    below = site.destination / name
+    below.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(below)], check=True)
+    try:
+        with pytest.raises(InsufficientSpaceError, match=f"mounted at {below} is full") as caught:
+            site.stage(site.manifest())
+    finally:
+        subprocess.run(["umount", str(below)], check=True)
+    assert caught.value.unit == "bytes"
+    assert caught.value.free < 64 << 10
+    assert caught.value.needed is None
+    assert str(caught.value).startswith(f"Writing '{name}/")
+
+
+@needs_root
+def test_a_full_disk_ends_no_staging_that_has_nothing_to_do(site: Site) -> None:
+    site.put_numbered(5)
+    manifest = site.manifest()
+    site.destination.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "nr_inodes=50", "tmpfs", str(site.destination)], check=True)
+    try:
+        site.stage(manifest, report=True)
+        with contextlib.suppress(OSError):
+            for number in range(50):
+                (site.destination / f"other{number}").touch()
+        assert os.statvfs(site.destination).f_favail == 0
+        assert site.stage(manifest, report=True).reused == 5
+    finally:
+        subprocess.run(["umount", str(site.destination)], check=True)
 
 
 @needs_root
@@ -222,6 +266,72 @@ def test_a_pipe_in_the_place_of_an_own_file_is_never_waited_for(site: Site, name
     else:
         with pytest.raises(DestinationError, match=f"{name}.*not a regular file"):
             site.stage(site.manifest(), strategy="direct")
+
+
+@pytest.mark.parametrize("outside", [False, True], ids=["in the tree", "outside"])
+@pytest.mark.parametrize("dry_run", [False, True], ids=["for real", "dry run"])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("receipt.json", "directory"),
+        ("lock", "directory"),
+        ("lock", "link"),
+        ("lock", "pipe"),
+        ("progress", "directory"),
+        ("progress", "link"),
+        ("progress", "pipe"),
+        ("unfinished", "file"),
+        ("unfinished", "link"),
+        ("unfinished", "pipe"),
+        ("", "file"),
+        ("", "pipe"),
+    ],
+)
+def test_what_stands_in_the_place_of_an_own_file_is_refused_before_anything_is_fetched(
+    site: Site, name: str, kind: str, dry_run: bool, outside: bool
+) -> None:
+    site.put_numbered(5)
+    manifest = site.manifest()
+    own = site.disk / "receipts" if outside else site.destination / ".dataflux"
+    place = own / name
+    place.parent.mkdir(parents=True, exist_ok=True)
+    make = {
+        "directory": place.mkdir,
+        "file": place.touch,
+        "link": lambda: place.symlink_to(site.disk),
+        "pipe": lambda: os.mkfifo(place),
+    }
+    make[kind]()
+    site.server.forget_requests()
+    with pytest.raises(DestinationError, match=str(place)) as caught:
+        site.stage(manifest, strategy="direct", dry_run=dry_run, receipt_directory=str(own) if outside else None)
+    assert "Remove it" in str(caught.value) or "Choose another one" in str(caught.value)
+    assert "read" not in site.operations()
+
+
+def test_the_same_in_an_unfinished_tree_is_named_by_the_place_where_it_will_be(site: Site) -> None:
+    site.put_numbered(5)
+    manifest = site.manifest()
+    site.server.delete(BUCKET, "train/000/00001.bin")
+    with pytest.raises(ObjectsChangedError):
+        site.stage(manifest)
+    (partial,) = site.disk.glob(".staged.dataflux-partial-*")
+    (partial / ".dataflux/receipt.json").mkdir()
+    with pytest.raises(DestinationError, match=f"{site.destination}/.dataflux/receipt.json is a directory") as caught:
+        site.stage(manifest)
+    assert "partial" not in str(caught.value)
+
+
+def test_a_list_of_objects_that_became_a_directory_ends_no_staging(site: Site) -> None:
+    site.put_numbered(5)
+    site.stage(site.manifest())
+    (objects,) = (site.destination / ".dataflux").glob("objects-*.parquet")
+    objects.unlink()
+    objects.mkdir()
+    site.put({"train/000/00001.bin": b"changed"})
+    assert site.stage(site.manifest("second")).downloaded == 1
+    site.check_tree()
+    assert objects.is_dir()
 
 
 def test_a_receipt_directory_that_cannot_be_leaves_nothing_and_is_named(site: Site) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 
 import pytest
@@ -56,6 +57,7 @@ def test_too_few_free_bytes_are_noticed_before_anything_is_fetched(site: Site) -
     site.server.forget_requests()
     done = on_small_disk(site, "size=1m", look="find . -type f | sort")
     assert "InsufficientSpaceError: The staging needs" in done.stderr
+    assert f"below {site.disk}/small/set, and" in done.stderr
     assert "read" not in site.operations()
 
 
@@ -68,7 +70,9 @@ def test_a_disk_that_fills_up_midway_is_an_error_and_leaves_no_half_file_and_no_
     )
     assert "InsufficientSpaceError" in done.stderr
     assert "is full" in done.stderr
-    assert "inodes" in done.stderr
+    (needed,) = re.findall(r"(\d+) inodes are still needed", done.stderr)
+    assert 0 < int(needed) <= 300
+    assert "partial" not in done.stderr
     after = done.stdout.split("ready\n")[1].split()
     assert len(after) == 1, after
     assert 0 < int(after[0]) < 300

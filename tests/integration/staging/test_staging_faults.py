@@ -289,6 +289,7 @@ def test_a_disk_that_fills_up_is_an_error_with_the_needed_and_the_free_bytes(
         site.stage(manifest)
     assert caught.value.needed > 0
     assert caught.value.free > 0
+    assert "partial" not in str(caught.value)
     assert not site.destination.exists()
     assert site.composites() == []
     monkeypatch.undo()

@@ -176,7 +176,8 @@ def test_what_has_run_out_is_named_though_there_is_a_little_again(
 ) -> None:
     found = os.statvfs_result((1, 1, 1000, free_bytes, free_bytes, inodes, free_inodes, free_inodes, 0, 255))
     monkeypatch.setattr(os, "fstatvfs", lambda _descriptor: found)
-    assert tree.no_space("Writing failed").unit == unit
+    error = tree.no_space("f", {"bytes": 70, "inodes": 7})
+    assert (error.unit, error.needed) == (unit, {"bytes": 70, "inodes": 7}[unit])
 
 
 def test_no_descriptor_stays_open(tree: DestinationTree) -> None:

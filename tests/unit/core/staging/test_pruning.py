@@ -178,6 +178,14 @@ def test_a_staging_that_begins_while_its_tree_is_pruned_keeps_it(
     assert (days[0] / "two.bin").exists()
 
 
+@pytest.mark.parametrize("kind", ["directory", "link"])
+def test_what_stands_in_the_place_of_a_lease_is_named(days: list[Path], tmp_path: Path, kind: str) -> None:
+    place = days[0] / ".dataflux/lease"
+    place.mkdir() if kind == "directory" else place.symlink_to(tmp_path)
+    with pytest.raises(DestinationError, match=f"{place} cannot be opened .* Remove it"), lease(str(days[0])):
+        pass
+
+
 def test_a_lease_of_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DestinationError, match="no staged tree"), lease(str(tmp_path)):
         pass
