@@ -16,6 +16,8 @@ from dataclasses import dataclass
 COMPOSITE_MARK = "dataflux-composite"
 COMPOSITE_MARK_VERSION = "1"
 COMPOSITE_ATTEMPT = "dataflux-attempt"
+COMPOSITE_CONTENT_TYPE = "application/octet-stream"
+"""That of every composite, so objects that have another one are none. One without a type may be: it was left out."""
 
 MANIFEST_MARK = "dataflux-manifest=1"
 """Parameter of the content type of a manifest's files in a bucket. A row has the content type, so it costs nothing."""

@@ -47,6 +47,7 @@ from airflow_dataflux.core.gcs.store import (
 from airflow_dataflux.core.gcs.transport import Access, Transport
 from airflow_dataflux.core.gcs.uploads import ResumableUpload
 from airflow_dataflux.core.model import object_uri
+from airflow_dataflux.core.ownobjects import COMPOSITE_CONTENT_TYPE
 from airflow_dataflux.core.runtime.cancel import CancelToken
 from airflow_dataflux.core.runtime.tokens import TokenSource
 
@@ -217,7 +218,7 @@ class HttpStore:
             for source in sources
         ]
         destination = {
-            "contentType": "application/octet-stream",
+            "contentType": COMPOSITE_CONTENT_TYPE,
             "metadata": dict(metadata),
             "storageClass": storage_class,
         }
@@ -351,11 +352,11 @@ class HttpStore:
         page half decoded.
         """
         # Not above: a listing imports Arrow while its first page is on its way.
-        from airflow_dataflux.core.gcs.pages import check_page, decode_page
+        from airflow_dataflux.core.gcs.pages import check_token, decode_page
 
         with self._decoding:
             page = decode_page(body)
-        check_page(page, page_token)
+        check_token(page, page_token)
         return page
 
     def _query(self, *parameters: tuple[str, str | int | None]) -> str:

@@ -9,8 +9,8 @@ Arrow data is immutable.
 
 Arrow is imported with this module, and this module with the first page that has arrived.
 
-Guarantees: rows in the server's order, in ROW_SCHEMA; a page without objects gives an empty batch and may still have a
-token; an object without a CRC32C (CMEK) gives null, one without a size is empty (some servers leave out what is zero).
+Guarantees: rows sorted and unique by name, in ROW_SCHEMA; a page without objects gives an empty batch, and may have a
+token; an object without a CRC32C (CMEK) gives null; one without a size is empty (some servers leave out what is zero).
 Raises ValueError for anything that does not call itself such a page, an object without name or generation included: a
 row that is guessed would be worse than an error, and a page taken from another's JSON would be a hole in a listing.
 
@@ -21,13 +21,15 @@ from __future__ import annotations
 
 import array
 import functools
+import itertools
+import operator
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import msgspec
 import pyarrow as pa
 
-from airflow_dataflux.core.arrow import ROW_SCHEMA, cast, column, compute, from_buffers, lines
+from airflow_dataflux.core.arrow import ROW_SCHEMA, cast, column, from_buffers, lines
 from airflow_dataflux.core.gcs.store import Page
 
 _Crc32c = Annotated[bytes, msgspec.Meta(min_length=4, max_length=4)]
@@ -77,8 +79,10 @@ def decode_page(body: bytes) -> Page:
     if not items:
         return Page(rows=_EMPTY, next_page_token=token, directories=page.prefixes)
     # A column at a time, each by a comprehension: half the time of attrgetters, and less than that of a tuple an item.
+    names = [item.name for item in items]
+    _check_order(names)
     arrays = [
-        _name_column([item.name for item in items]),
+        _name_column(names),
         _integer_column([item.size for item in items]),
         _integer_column([item.generation for item in items]),
         _crc32c_column([item.crc32c for item in items]),
@@ -91,20 +95,20 @@ def decode_page(body: bytes) -> Page:
     return Page(rows=rows, next_page_token=token, directories=page.prefixes)
 
 
-def check_page(page: Page, page_token: str | None) -> None:
-    """Raise ValueError for a page that cannot be the answer to a request with this token.
-
-    Names out of order would be taken for names of other ranges, and a token that leads to itself never ends.
-    """
+def check_token(page: Page, page_token: str | None) -> None:
+    """Raise ValueError for a page that leads to itself: a listing that asked with this token would never end."""
     if page_token is not None and page.next_page_token == page_token:
         raise ValueError("its page token is the one that it was asked for with, so the listing would never end")
-    names = page.rows.column(0)
-    ascending = compute("less", names[:-1], names[1:])
-    if ascending.false_count:
-        at = ascending.to_pylist().index(False)
-        raise ValueError(
-            f"its names are not sorted and unique: {names[at + 1].as_py()!r} follows {names[at].as_py()!r}"
-        )
+
+
+def _check_order(names: Sequence[str]) -> None:
+    """Raise ValueError for names out of order, which would be taken for names of other ranges.
+
+    Python compares texts by code points, as the service does by the bytes of UTF-8: the order is the same.
+    """
+    if not all(map(operator.lt, names, itertools.islice(names, 1, None))):
+        before, after = next(pair for pair in itertools.pairwise(names) if pair[0] >= pair[1])
+        raise ValueError(f"its names are not sorted and unique: {after!r} follows {before!r}")
 
 
 def _integer_column(values: Sequence[int]) -> pa.Array:

@@ -28,7 +28,12 @@ from airflow_dataflux.core.config import Filters, ListRequest
 from airflow_dataflux.core.errors import ObjectNotFoundError, PermissionDeniedError
 from airflow_dataflux.core.gcs.store import Store
 from airflow_dataflux.core.manifest.location import INDEX_NAME, manifest_location
-from airflow_dataflux.core.ownobjects import MANIFEST_MARK, is_marked_composite, parse_composite_name
+from airflow_dataflux.core.ownobjects import (
+    COMPOSITE_CONTENT_TYPE,
+    MANIFEST_MARK,
+    is_marked_composite,
+    parse_composite_name,
+)
 from airflow_dataflux.core.report.report_info import REPORTS, is_report_name
 from airflow_dataflux.core.row_masks import Mask, masks_of
 
@@ -67,8 +72,9 @@ class RowFilter:
 class OwnObjects:
     """Tells this product's own objects in a bucket from data. Thread-safe, as the store is.
 
-    A page without any costs some vectorised calls and no request. A row whose name is a composite's costs one metadata
-    request (class B), because a name alone proves nothing.
+    A page whose content types are others than those of our objects costs a look at the bytes of the types: each call
+    into Arrow lets another thread take the interpreter, which costs more than the call. Other pages cost a few such
+    calls. A row whose name is a composite's costs one metadata request (class B), because a name alone proves nothing.
     """
 
     def __init__(self, request: ListRequest, store: Store) -> None:
@@ -85,7 +91,7 @@ class OwnObjects:
     def _no_manifest_file(self, rows: pa.RecordBatch) -> pa.Array | None:
         """Keep all but files of manifests: by their content type, and by name in the place of this very manifest."""
         types = rows.column("content_type")
-        own = [] if types.null_count == len(types) else _rows(ends_with(types, MANIFEST_MARK))
+        own = _rows(ends_with(types, MANIFEST_MARK)) if _may_occur(MANIFEST_MARK, types) else []
         if self._manifest_prefix is not None:
             own += self._in_manifest(rows.column("name"), self._manifest_prefix)
         return _all_but(own, rows.num_rows)
@@ -98,6 +104,9 @@ class OwnObjects:
 
     def _no_composite(self, rows: pa.RecordBatch) -> pa.Array | None:
         """Keep all but composites of stagings, whatever their prefix."""
+        types = rows.column("content_type")
+        if types.null_count == 0 and not _may_occur(COMPOSITE_CONTENT_TYPE, types):
+            return None
         names = rows.column("name")
         # They end in `-<round>`, and rounds have few digits. Most names are told apart by their last bytes alone.
         ends = last_bytes(names, _ROUND_DIGITS + 1)
@@ -143,6 +152,12 @@ def _is_file(name: str, prefix: str) -> bool:
     if directory == REPORTS:
         return is_report_name(name)
     return rest == INDEX_NAME or _PART.fullmatch(rest) is not None
+
+
+def _may_occur(text: str, texts: pa.Array) -> bool:
+    """Return whether `text` occurs in the bytes of an array of texts, or in those of the array that it is a part of."""
+    data = texts.buffers()[2]
+    return data is not None and text.encode() in data.to_pybytes()
 
 
 def _rows(flags: pa.Array) -> list[int]:
