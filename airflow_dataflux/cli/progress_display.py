@@ -76,6 +76,8 @@ def extent(figures: Mapping[str, int | float]) -> tuple[float, float | None]:
         return figures["bytes"], figures["of_bytes"]
     if "of_objects" in figures:
         return figures["objects"], figures["of_objects"]
+    if "expected_objects" in figures:
+        return figures["objects"], figures["expected_objects"]
     if "remaining_pages" in figures:
         return figures["objects"], figures["objects"] + _OBJECTS_A_PAGE * figures["remaining_pages"]
     return figures["objects"], None
@@ -83,8 +85,10 @@ def extent(figures: Mapping[str, int | float]) -> tuple[float, float | None]:
 
 def shown(figures: Mapping[str, int | float]) -> str:
     """Return what stands beside the bar."""
-    of = f" of {int(figures['of_objects']):,}" if "of_objects" in figures else ""
-    words = [f"{int(figures['objects']):,}{of} objects" if of else plural(int(figures["objects"]), "object")]
+    words = [plural(int(figures["objects"]), "object")]
+    for key, of in (("of_objects", "of"), ("expected_objects", "of about")):
+        if key in figures:
+            words = [f"{int(figures['objects']):,} {of} {int(figures[key]):,} objects"]
     if "bytes_per_s" in figures:
         words.append(f"{size(figures['bytes'])} at {size(figures['bytes_per_s'])}/s")
     elif "objects_per_s" in figures:

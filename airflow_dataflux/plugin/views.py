@@ -142,6 +142,10 @@ def figures_of(value: Any) -> Figures:
     )
 
 
+_MOST_EXPECTED = 0.99
+"""An earlier listing tells what to expect, not when all is done."""
+
+
 def progress_of(value: Any, try_number: int) -> RunProgress | None:
     """Read what a try of a task told of how far it is; None if it told nothing, or another try did."""
     if not isinstance(value, Mapping) or value.get("try_number") != try_number:
@@ -153,6 +157,9 @@ def progress_of(value: Any, try_number: int) -> RunProgress | None:
         amount, of = _count(value.get(done)), _count(value.get(whole))
         if amount is not None and of:
             return RunProgress(text=text, part=min(1.0, amount / of))
+    amount, of = _count(value.get("objects")), _count(value.get("expected_objects"))
+    if amount is not None and of:
+        return RunProgress(text=text, part=min(_MOST_EXPECTED, amount / of))
     return RunProgress(text=text)
 
 

@@ -265,7 +265,14 @@ def test_a_running_listing_tells_how_far_it_is(bucket, tmp_path: Path, monkeypat
     assert counts == sorted(counts)
     assert {one["try_number"] for one in told} == {1}
     assert told[-1]["text"].startswith("Listed ")
+    assert not any("expected_objects" in one for one in told)
     json.dumps(told)
+
+    told.clear()
+    seeded = {"manifest_uri": (tmp_path / "again").as_uri(), "seed_manifest": (tmp_path / "m").as_uri()}
+    assert run_dag("list_only", {"bucket": "data", "prefix": "many/", **seeded}).state == "success"
+    assert told[0]["expected_objects"] == 20_000
+    assert " of about 20,000 objects at " in told[0]["text"]
 
 
 @pytest.mark.parametrize(("on_empty", "state"), [("skip", "skipped"), ("fail", "failed")])

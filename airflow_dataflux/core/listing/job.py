@@ -249,5 +249,6 @@ class _Owner:
                 before=self._plan.before,
                 before_s=self._plan.before_s,
                 elapsed_s=time.monotonic() - self._started_at,
+                expected=self._plan.expected,
             )
         )

@@ -111,6 +111,7 @@ class ListingPlan(msgspec.Struct, frozen=True, kw_only=True):
         page_rows: rows to ask for in a page; None leaves it to the server.
         before: what the listing had used and done before this job.
         before_s: how long that took.
+        expected: how many objects an earlier listing of the same had; None: not known.
         hand_over: when to stop and hand over what is left; None: list everything.
         recorded_from: when the listing began, on the monotonic clock, if the job is to be recorded.
     """
@@ -125,6 +126,7 @@ class ListingPlan(msgspec.Struct, frozen=True, kw_only=True):
     page_rows: int | None = None
     before: Figures
     before_s: float = 0.0
+    expected: int | None = None
     hand_over: HandOver | None = None
     recorded_from: float | None = None
 

@@ -127,6 +127,7 @@ class ListingRun:
         self._ledger = Ledger(self._roots)
         self._processes = 0
         self._streams = 1  # at most, so far
+        self._expected: int | None = None
         self._record = _record(opened.started_at) if request.report and request.manifest_uri else None
 
     def run(self) -> Manifest:
@@ -141,7 +142,8 @@ class ListingRun:
             # Its cancel token is its own, because parts must be deleted also and above all after a cancel.
             cleanup_store = self._store_config.open(self._tokens, StoreOptions(connections=1, beside=files_store))
             files = ManifestFiles(files_store)
-            seeds = Seeds.of(request.seed_manifest_uri, (request.streams or DEFAULT_STREAMS) - 1, files_store)
+            seeds = Seeds.of(request, files_store)
+            self._expected = seeds.listed
             with ManifestDraft(
                 files, self._parts_uri, self._run_id, cleanup=ManifestFiles(cleanup_store)
             ) as self._draft:
@@ -256,6 +258,7 @@ class ListingRun:
             page_rows=LARGE_PAGE_ROWS if isolated else None,
             before=so_far.figures,
             before_s=time.monotonic() - self._opened.started_at,
+            expected=self._expected,
             hand_over=hand_over,
             recorded_from=self._opened.started_at if self._record else None,
         )

@@ -10,9 +10,12 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from airflow_dataflux.core.config import DEFAULT_STREAMS, ListRequest
 from airflow_dataflux.core.errors import CancelledError, DatafluxError, InvalidRequestError
 from airflow_dataflux.core.gcs.store import Store
+from airflow_dataflux.core.listing.stats import described
 from airflow_dataflux.core.manifest import Manifest
+from airflow_dataflux.core.manifest.index import request_as_read, what_was_asked
 from airflow_dataflux.core.namerange import NameRange
 
 _logger = logging.getLogger(__name__)
@@ -28,23 +31,32 @@ def ranges_of(manifest: Manifest, count: int) -> list[NameRange]:
 
 @dataclass(frozen=True, slots=True)
 class Seeds:
-    """Names that divide an earlier listing into whole pages and even ranges, and how many objects that had."""
+    """Names that divide an earlier listing into whole pages and even ranges, and how many objects that had.
+
+    Attributes:
+        names: that divide it.
+        object_count: of its manifest, after its filters.
+        listed: how many objects it listed, before its filters, if it was asked for the same; None if it was not.
+    """
 
     names: tuple[str, ...] = ()
     object_count: int = 0
+    listed: int | None = None
 
     @classmethod
-    def of(cls, uri: str | None, count: int, store: Store) -> Seeds:
-        """Take `count` names from the manifest at `uri`: from its index alone, if it is large.
+    def of(cls, request: ListRequest, store: Store) -> Seeds:
+        """Take a name for each stream from the seed of a request: from its index alone, if it is large.
 
         A seed is only a head start. One that is missing, damaged, of a newer format or not ours to read is a warning,
         and the bucket is listed without it. Raises InvalidRequestError for a malformed URI, and CancelledError.
         """
+        uri = request.seed_manifest_uri
         if uri is None:
             return cls()
         try:
             seed = Manifest.open(uri, store=store)
-            return cls(tuple(seed.boundary_names(count, page_rows=PAGE_ROWS)), len(seed))
+            names = seed.boundary_names((request.streams or DEFAULT_STREAMS) - 1, page_rows=PAGE_ROWS)
+            return cls(tuple(names), len(seed), _listed(seed) if _is_for_the_same(seed, request) else None)
         except (CancelledError, InvalidRequestError):
             raise
         except DatafluxError as error:
@@ -62,3 +74,13 @@ class Seeds:
         for names in waiting:
             divided.extend(names.divided([seed for seed in self.names if seed > names.start and seed in names]))
         return tuple(divided)
+
+
+def _is_for_the_same(seed: Manifest, request: ListRequest) -> bool:
+    asked = what_was_asked(request_as_read(described(request)))
+    return seed.name_range == request.name_range and what_was_asked(seed.request) == asked
+
+
+def _listed(seed: Manifest) -> int | None:
+    listed = seed.stats.get("listed")
+    return listed if isinstance(listed, int) else None

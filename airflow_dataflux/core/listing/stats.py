@@ -68,7 +68,13 @@ def described(request: ListRequest) -> dict[str, Any]:
 
 
 def progress_line(
-    scheduler: Scheduler, figures: Figures, *, before: Figures, elapsed_s: float, before_s: float = 0.0
+    scheduler: Scheduler,
+    figures: Figures,
+    *,
+    before: Figures,
+    elapsed_s: float,
+    before_s: float = 0.0,
+    expected: int | None = None,
 ) -> Progress:
     """Describe a running job, first what a person looks for: a log is cut where a line does not fit.
 
@@ -78,6 +84,8 @@ def progress_line(
         before: figures of the listing before the job, so that none of a line is less than in the line before.
         elapsed_s: since the job began.
         before_s: how long the listing had taken until then.
+        expected: how many objects an earlier listing of the same had. It says more than what the names tell: that
+            estimate was off by 2 to 46 % of the whole on average, and jumped by up to 67 %, depending on the names.
     """
     totals = scheduler.totals
     objects = before.listed + totals.listed
@@ -85,7 +93,9 @@ def progress_line(
     steals, retries = before.steals + figures.steals, before.retries + figures.retries
     whole_s = before_s + elapsed_s
     rate = objects / whole_s if whole_s else 0.0
-    pages = scheduler.remaining_pages()
+    if expected is not None and objects >= expected:
+        expected = None  # the bucket has grown
+    pages = scheduler.remaining_pages() if expected is None else None
     if pages is not None and pages > _MOST_TIMES_MORE * requests:
         pages = None
     eta_s = pages * elapsed_s / totals.pages if pages is not None and totals.pages else None
@@ -101,8 +111,15 @@ def progress_line(
     if eta_s is not None and pages is not None:
         shown |= {"remaining_pages": round(pages), "eta_s": round(eta_s, 1)}
         left = f"about {roughly(eta_s)} left ({plural(round(pages), 'page')})"
+    counted = plural(objects, "object")
+    if expected is not None:
+        shown["expected_objects"] = expected
+        counted = f"{objects:,} of about {plural(expected, 'object')}"
+        if rate:
+            shown["eta_s"] = round((expected - objects) / rate, 1)
+            left = f"about {roughly(shown['eta_s'])} left"
     text = (
-        f"Listed {plural(objects, 'object')} at {rate:,.0f}/s, {left}; {plural(requests, 'request')}, "
+        f"Listed {counted} at {rate:,.0f}/s, {left}; {plural(requests, 'request')}, "
         f"{plural(scheduler.active_streams, 'stream')}, {plural(steals, 'steal')}, "
         f"{plural(retries, 'retry', 'retries')}"
     )

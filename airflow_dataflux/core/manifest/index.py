@@ -99,6 +99,24 @@ def request_as_read(request: object) -> dict[str, Any]:
     return read
 
 
+_OF_ONE_LISTING = frozenset(
+    {"name_range", "manifest_uri", "seed_manifest_uri", "workers", "streams", "report", "identity"}
+)
+"""What two listings of the same objects may be asked differently: where, how and by whom, not what."""
+
+
+def what_was_asked(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Return which objects a request is for, without what it does not set: another version may not know that."""
+    asked = {key: value for key, value in request.items() if key not in _OF_ONE_LISTING and _is_set(value)}
+    if isinstance(filters := asked.get("filters"), Mapping):
+        asked["filters"] = {key: value for key, value in filters.items() if _is_set(value)}
+    return asked
+
+
+def _is_set(value: object) -> bool:
+    return not (value is None or value is False or (isinstance(value, list | tuple) and not value))
+
+
 def encode_index(index: Index) -> bytes:
     """Return the index file's bytes."""
     return msgspec.json.encode(index) + b"\n"

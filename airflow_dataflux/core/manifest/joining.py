@@ -20,15 +20,12 @@ import msgspec
 from airflow_dataflux.core.errors import InvalidRequestError, ManifestError
 from airflow_dataflux.core.gcs.store import Store
 from airflow_dataflux.core.manifest.files import ManifestFiles
-from airflow_dataflux.core.manifest.index import Index
+from airflow_dataflux.core.manifest.index import Index, what_was_asked
 from airflow_dataflux.core.manifest.location import INDEX_NAME, join_uri, manifest_location, relative_path
 from airflow_dataflux.core.manifest.manifest import Manifest
 from airflow_dataflux.core.manifest.parts import PartInfo, PartWriter
 from airflow_dataflux.core.manifest.publishing import ManifestDraft
 from airflow_dataflux.core.namerange import NameRange
-
-_OWN = frozenset({"name_range", "manifest_uri", "seed_manifest_uri", "workers", "streams", "report", "identity"})
-"""What each listing of a range may be asked differently: where, how and by whom, not what."""
 
 
 def join_ranges(
@@ -160,7 +157,7 @@ def _check_alike(manifests: Sequence[Manifest]) -> None:
                 "Give every range the same prefixes and filters."
             )
         # An inline manifest that came through XCom does not know what was asked for.
-        asked, other = _asked(first.request), _asked(manifest.request)
+        asked, other = what_was_asked(first.request), what_was_asked(manifest.request)
         if asked and other and asked != other:
             different = sorted(key for key in asked.keys() | other.keys() if asked.get(key) != other.get(key))
             raise ManifestError(
@@ -168,18 +165,6 @@ def _check_alike(manifests: Sequence[Manifest]) -> None:
                 f"prefixes and filters. {_text(first.name_range)} was asked for {asked}, "
                 f"{_text(manifest.name_range)} for {other}."
             )
-
-
-def _asked(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what was asked for, without what was not: a version that has no such filter asks for none, too."""
-    asked = {key: value for key, value in request.items() if key not in _OWN and _is_set(value)}
-    if isinstance(filters := asked.get("filters"), Mapping):
-        asked["filters"] = {key: value for key, value in filters.items() if _is_set(value)}
-    return asked
-
-
-def _is_set(value: object) -> bool:
-    return not (value is None or value is False or (isinstance(value, list | tuple) and not value))
 
 
 def _missing(names: NameRange) -> ManifestError:

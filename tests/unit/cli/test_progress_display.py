@@ -73,9 +73,10 @@ def test_nothing_is_shown_where_that_is_asked_for(stream: io.StringIO) -> None:
         ({"objects": 5, "of_objects": 10, "bytes": 50, "of_bytes": 200}, (50, 200)),
         ({"objects": 5, "of_objects": 10, "bytes": 0, "of_bytes": 0}, (5, 10)),
         ({"objects": 4000, "remaining_pages": 6}, (4000, 10000)),
+        ({"objects": 4000, "expected_objects": 9000}, (4000, 9000)),
         ({"objects": 4000}, (4000, None)),
     ],
-    ids=["bytes", "objects that are all empty", "pages to come", "unknown"],
+    ids=["bytes", "objects that are all empty", "pages to come", "an earlier listing", "unknown"],
 )
 def test_a_bar_grows_in_one_unit(figures: dict[str, float], expected: tuple[float, float | None]) -> None:
     assert extent(figures) == expected
@@ -84,3 +85,4 @@ def test_a_bar_grows_in_one_unit(figures: dict[str, float], expected: tuple[floa
 def test_figures_are_those_that_there_are() -> None:
     assert shown({"objects": 4000, "objects_per_s": 1234.5}) == "4,000 objects, 1,234 a second"
     assert shown({"objects": 1}) == "1 object"
+    assert shown({"objects": 1, "expected_objects": 4000}) == "1 of about 4,000 objects"

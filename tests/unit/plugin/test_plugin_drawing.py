@@ -160,6 +160,12 @@ def test_progress_is_that_of_the_try_that_runs() -> None:
     assert progress_of({"text": 7, "try_number": 1}, 1) is None
 
 
+def test_an_earlier_listing_tells_the_total_of_a_listing_but_not_its_end() -> None:
+    told = {"text": "listed", "try_number": 1, "objects": 30, "expected_objects": 40}
+    assert progress_of(told, 1) == RunProgress(text="listed", part=0.75)
+    assert progress_of({**told, "objects": 40}, 1) == RunProgress(text="listed", part=0.99)
+
+
 def test_a_page_with_running_tasks_is_loaded_anew_and_shows_how_far_they_are() -> None:
     running = replace(work("dag"), state="running")
     page = draw_list([running], days=30, dag="", state="", number=0, more=False).decode()

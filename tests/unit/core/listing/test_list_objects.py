@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from airflow_dataflux.core.gcs.memory import MemoryStores
 from airflow_dataflux.core.gcs.store import ObjectVersion, Store
 from airflow_dataflux.core.listing import list_objects
 from airflow_dataflux.core.listing.sampling import sampled_ranges
+from airflow_dataflux.core.listing.seeds import Seeds
 from airflow_dataflux.core.manifest import Manifest, join_ranges
 from airflow_dataflux.core.namerange import NameRange
 from airflow_dataflux.core.runtime.tokens import AnonymousTokens
@@ -127,6 +129,26 @@ def test_a_seed_starts_all_ranges_and_changes_nothing(stores: MemoryStores, tmp_
     other = fetch(stores, "many-flat", manifest_uri=str(tmp_path / "c"), **seeded)
     assert again.fingerprint == seed.fingerprint
     assert names_of(other) == sorted(names_in("flat"))
+
+
+def test_a_seed_tells_how_much_to_expect_only_of_the_same_request(
+    stores: MemoryStores, store: Store, tmp_path: Path
+) -> None:
+    filters = Filters(exclude_glob=("**7**",))
+    seed = fetch(stores, "many-flat", manifest_uri=str(tmp_path / "seed"), filters=filters, streams=4)
+    same = ListRequest(
+        bucket="many-flat", manifest_uri=str(tmp_path / "m"), filters=filters, seed_manifest_uri=seed.uri, streams=9
+    )
+    assert len(seed) < COUNT
+    assert Seeds.of(same, store).listed == COUNT, "progress counts before the filters, too"
+    for other in (
+        replace(same, filters=Filters()),
+        replace(same, prefixes=("a",)),
+        replace(same, name_range=NameRange("a")),
+        replace(same, bucket="many-uuid"),
+        replace(same, seed_manifest_uri=None),
+    ):
+        assert Seeds.of(other, store).listed is None
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut", "newer", "part lost", "no bucket"])

@@ -39,3 +39,13 @@ def test_an_estimate_from_the_first_names_alone_is_not_told() -> None:
     for left, told in ((200.0, True), (201.0, False)):
         line = progress_line(running(9000, 9, left), figures, before=Figures(), elapsed_s=2.0)
         assert ("eta_s" in line.figures, "not known yet" in line.text) == (told, not told)
+
+
+def test_what_an_earlier_listing_had_is_the_total_until_there_is_more() -> None:
+    figures = Figures(requests=10)
+    line = progress_line(running(9000, 9, 5.0), figures, before=Figures(listed=1000), elapsed_s=2.0, expected=40_000)
+    assert line.text.startswith("Listed 10,000 of about 40,000 objects at 5,000/s, about 6 s left; ")
+    assert (line.figures["objects"], line.figures["expected_objects"], line.figures["eta_s"]) == (10_000, 40_000, 6.0)
+    assert "remaining_pages" not in line.figures
+    grown = progress_line(running(9000, 9, 5.0), figures, before=Figures(), elapsed_s=2.0, expected=9000)
+    assert grown == progress_line(running(9000, 9, 5.0), figures, before=Figures(), elapsed_s=2.0)
