@@ -60,5 +60,5 @@ def test_composing_is_cheaper_from_as_many_objects_as_the_page_says() -> None:
             - estimate(PRICES, class_a=0, class_b=count, composed_bytes=0, soft_delete_s=0, bytes_by_class={}).total
         )
 
-    (count,) = re.findall(r"cheaper from (\d+) objects\s+a\s+composite", PAGE)
+    (count,) = re.findall(r"composite of (\d+) or more objects is\s+cheaper", PAGE)
     assert composed(int(count)) < 0 < composed(int(count) - 1)
