@@ -55,51 +55,72 @@ class InFlight:
     """The requests of one piece of work, so that all can be given up at once. Thread-safe."""
 
     def __init__(self) -> None:
-        self._connections: set[HTTPConnection] = set()
+        self._requests: dict[int, _Outgoing] = {}
         self._aborted = False
 
     def abort(self) -> None:
         """Cut all requests off, now and from now on. Does only what a signal handler may do."""
         self._aborted = True
-        for connection in tuple(self._connections):
-            if connection.sock is not None:
+        for request in tuple(self._requests.values()):
+            connection = request.connection
+            if connection is None:
+                continue
+            request.cut = connection.sock
+            # With the last byte of an answer, its connection goes to the next request, which may be of other work.
+            if request.cut is not None and connection.has is request:
                 with contextlib.suppress(OSError):
                     # Not SSLSocket's own method, after which what is encrypted would be read as if it were not.
-                    socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
+                    socket.socket.shutdown(request.cut, socket.SHUT_RDWR)
 
-    def add(self, connection: HTTPConnection) -> None:
-        """Note a connection before a request is sent over it. Raises ConnectionAbortedError after `abort`."""
-        self._connections.add(connection)
+    def add(self, request: _Outgoing) -> None:
+        """Note a request before it is sent. Raises ConnectionAbortedError after `abort`."""
+        self._requests[id(request)] = request
         if self._aborted:
-            self._connections.discard(connection)
+            self.discard(request)
             raise ConnectionAbortedError("the work was given up")
 
-    def discard(self, connection: HTTPConnection | None) -> None:
-        """Forget a connection whose answer is over."""
-        if connection is not None:
-            self._connections.discard(connection)
+    def discard(self, request: _Outgoing) -> None:
+        """Forget a request whose answer is over."""
+        self._requests.pop(id(request), None)
 
 
 class _Outgoing(dict[str, str]):
-    """Headers, the request's target, what is called once it has been sent, and the connection that took it."""
+    """Headers, the request's target, what is called once it has been sent, and the connection that took it.
+
+    `cut` is the socket that is cut off for it, or may be. `unsent`: nothing of it was sent, because its connection may
+    be cut off for the request before it.
+    """
 
     target: str
     sent: Callable[[], object] | None
     in_flight: InFlight
-    connection: HTTPConnection | None = None
+    connection: PlainConnection | SecureConnection | None = None
+    cut: socket.socket | None = None
+    unsent = False
 
     def copy(self) -> _Outgoing:
         """Return what urllib3 adds to: the same, made for one request anyway."""
         return self
 
-    def taken(self, connection: HTTPConnection) -> None:
-        """Note which connection sends it."""
-        self.in_flight.add(connection)
+    def taken(self, connection: PlainConnection | SecureConnection) -> None:
+        """Note which connection sends it. Raises ConnectionAbortedError if it must not be sent over this one.
+
+        1. A request ends, and its connection is given back before its work hears of that. 2. This request takes the
+        connection. 3. The work of the other is given up. `abort` notes the socket first, and then looks whose the
+        connection is; here the connection changes hands first. So one of the two sees what the other did.
+        """
+        before, connection.has = connection.has, self
         self.connection = connection
+        self.in_flight.add(self)
+        if before is not None and before.cut is not None and before.cut is connection.sock:
+            self.unsent = True
+            raise ConnectionAbortedError("the connection may be cut off")
 
 
 class PlainConnection(HTTPConnection):
-    """A connection of urllib3 that sends an `_Outgoing`."""
+    """A connection of urllib3 that sends an `_Outgoing`; it `has` the last one that it took."""
+
+    has: _Outgoing | None = None
 
     def request(self, method: str, url: str, body: Any = None, headers: Any = None, **options: Any) -> None:
         """Send a request for its own target."""
@@ -111,6 +132,8 @@ class PlainConnection(HTTPConnection):
 
 class SecureConnection(HTTPSConnection):
     """The same over TLS."""
+
+    has: _Outgoing | None = None
 
     def request(self, method: str, url: str, body: Any = None, headers: Any = None, **options: Any) -> None:
         """Send a request for its own target."""
@@ -171,7 +194,9 @@ class HttpConnections:
                 decode_content=False,
             )
         except BaseException as error:
-            in_flight.discard(outgoing.connection)
+            in_flight.discard(outgoing)
+            if outgoing.unsent:
+                raise NotConnectedError(f"{type(error).__name__}: {error}") from error
             if isinstance(error, SSLError) and isinstance(error.args[0], ssl.SSLCertVerificationError):
                 raise error.args[0] from error
             if isinstance(error, NewConnectionError | ConnectTimeoutError | ProxyError):
@@ -179,7 +204,7 @@ class HttpConnections:
                     raise ProxyRefusedError(f"the proxy answered {refused[1]}") from error
                 raise NotConnectedError(f"{type(error).__name__}: {error}") from error
             raise
-        return Response(answer, lambda: in_flight.discard(outgoing.connection))
+        return Response(answer, lambda: in_flight.discard(outgoing))
 
     def close(self) -> None:
         """Close all idle connections."""

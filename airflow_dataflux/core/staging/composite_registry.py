@@ -8,7 +8,8 @@ States of a composite, and what each promises:
 4. forgotten: certainly gone (deleted, or never made).
 
 Guarantees: `close` returns only when each composite is forgotten or could not be deleted; it returns the names of
-those. Thread-safe. Deletions use a store without a cancel token: tidying up must work after a cancel.
+those. A composite whose compose had no answer is looked for until `LATE_COMPOSE_S` after that was given up.
+Thread-safe. Deletions use a store without a cancel token: tidying up must work after a cancel.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from airflow_dataflux.core.errors import DatafluxError
 from airflow_dataflux.core.gcs.store import ObjectVersion, Store
@@ -37,6 +38,10 @@ _DELETIONS_AT_ONCE = 50
 _LINGER_S = 0.5
 """How long the first discarded composite waits for company."""
 
+LATE_COMPOSE_S = 1.0
+"""A compose whose answer nobody waits for any more may still become an object this long after: its connection broke, or
+its worker was killed. What comes later still is found by the next try or a sweep."""
+
 DELETING_THREADS = 4
 """A batch request takes some milliseconds for each of its calls: fifty in one delayed the end by 0.2 s, in four by
 0.07."""
@@ -50,7 +55,8 @@ class CompositeRegistry:
         self._bucket = bucket
         self._attempt = attempt
         self._changed = threading.Condition()
-        self._registered: set[str] = set()
+        self._registered: dict[str, float] = {}
+        """When the outcome of each compose became unknown; until then, when it was about to be sent."""
         self._created: dict[str, ObjectVersion] = {}
         self._discarded: list[ObjectVersion] = []
         self._closing = False
@@ -70,18 +76,24 @@ class CompositeRegistry:
     def register(self, name: str) -> None:
         """Note that a composite of this name is about to be asked for."""
         with self._changed:
-            self._registered.add(name)
+            self._registered[name] = time.monotonic()
+
+    def given_up(self, name: str) -> None:
+        """Note that no answer is waited for any more: if none came, the composite may still appear."""
+        with self._changed:
+            if name in self._registered:
+                self._registered[name] = time.monotonic()
 
     def created(self, version: ObjectVersion) -> None:
         """Note that it exists now."""
         with self._changed:
-            self._registered.discard(version.name)
+            self._registered.pop(version.name, None)
             self._created[version.name] = version
 
     def never_made(self, name: str) -> None:
         """Note that Cloud Storage certainly refused to make it."""
         with self._changed:
-            self._registered.discard(name)
+            self._registered.pop(name, None)
 
     def discard(self, version: ObjectVersion) -> None:
         """Give it up for deletion; returns at once."""
@@ -100,17 +112,33 @@ class CompositeRegistry:
             self._share = -(-len(self._discarded) // DELETING_THREADS)
             self._changed.notify_all()
         join_started(self._threads)
-        for name in sorted(self._registered):
+        late_until = {name: given_up_at + LATE_COMPOSE_S for name, given_up_at in self._registered.items()}
+        self._registered.clear()
+        looked_at = time.monotonic()
+        found, not_there = self._look_for(late_until)
+        self._delete([*self._discarded, *found])
+        late = [name for name in not_there if late_until[name] > looked_at]
+        if late:
+            time.sleep(max(0.0, max(late_until[name] for name in late) - time.monotonic()))
+            found, _ = self._look_for(late)
+            self._delete(found)
+        return tuple(self._leftovers)
+
+    def _look_for(self, names: Iterable[str]) -> tuple[list[ObjectVersion], list[str]]:
+        """Return which composites of these names were made, and the names of those that were not, so far."""
+        made, not_there = [], []
+        for name in sorted(names):
             try:
                 version = find_own(self._store, self._bucket, name, self._attempt)
             except DatafluxError as error:
                 self._leftovers.append(name)
                 _LOG.warning("Could not find out whether %s was made: %s", name, error)
+                continue
+            if version is None:
+                not_there.append(name)
             else:
-                self._discarded.extend([version] if version else [])
-        self._registered.clear()
-        self._delete(self._discarded)
-        return tuple(self._leftovers)
+                made.append(version)
+        return made, not_there
 
     def _delete_behind(self, number: int) -> None:
         while versions := self._next_versions(first=number == 0):
@@ -154,10 +182,6 @@ class CompositeRegistry:
             self.deleted += len(versions) - len(failures)
 
 
-_LATE_COMPOSE_S = 1.0
-"""A compose that a killed worker had sent may still become an object this long after."""
-
-
 class CompositeCleanup:
     """The owner's part: what earlier tries left, and what workers that died have left. One thread.
 
@@ -199,7 +223,7 @@ class CompositeCleanup:
         if not reported and lost_at is None:
             return True
         if lost_at is not None:
-            time.sleep(max(0.0, lost_at + _LATE_COMPOSE_S - time.monotonic()))
+            time.sleep(max(0.0, lost_at + LATE_COMPOSE_S - time.monotonic()))
         prefix = self._names.attempt_prefix
         swept = self._sweep(lambda: sweep_attempt(self._store, self._bucket, self._names.composite_prefix, prefix))
         left = swept if swept is not None else reported or (prefix,)

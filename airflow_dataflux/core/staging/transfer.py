@@ -361,6 +361,15 @@ class Transfer:
         ]
         self.reader.cancel.raise_if_cancelled()
         self.registry.register(name)
+        try:
+            return self._composed(batch, name, sources, result)
+        finally:
+            self.registry.given_up(name)
+
+    def _composed(
+        self, batch: Batch, name: str, sources: list[ObjectVersion], result: BatchResult
+    ) -> StoredObject | None:
+        """Ask for a composite that is registered, and tell the registry what became of it, if that is known."""
         began, waited_s = time.monotonic(), self.composing_store.waited_s()
         try:
             stored = self.composing_store.compose(

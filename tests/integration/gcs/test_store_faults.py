@@ -22,7 +22,7 @@ from airflow_dataflux.core.errors import (
 from airflow_dataflux.core.gcs.auth import default_store_config
 from airflow_dataflux.core.gcs.http_store import StoreConfig, open_store
 from airflow_dataflux.core.gcs.retry import RetryPolicy
-from airflow_dataflux.core.gcs.store import ObjectVersion, PageRequest
+from airflow_dataflux.core.gcs.store import ObjectVersion, PageRequest, StoreOptions
 from airflow_dataflux.core.runtime.cancel import CancelToken
 from airflow_dataflux.core.runtime.tokens import AnonymousTokens, Token
 
@@ -314,6 +314,34 @@ def test_a_page_that_stalls_in_its_body_is_asked_for_again(embedded):
     assert store.list_page("b", PageRequest()).rows.num_rows == 50
     assert hits(server, fault) == 1
     assert store.counts().retries == 1
+
+
+def test_a_compose_on_a_connection_that_a_read_has_given_back_outlives_a_cancel_of_reads(embedded):
+    server, _ = embedded
+    cancel = CancelToken()
+    reading = default_store_config().open(AnonymousTokens(), StoreOptions(connections=1, cancel=cancel))
+    composing = default_store_config().open(
+        AnonymousTokens(), StoreOptions(connections=1, cancel_composes=cancel, beside=reading)
+    )
+    source = pin(reading.upload("b", "source", b"content", content_type="text/plain").row)
+    server.configure(latency_s={"compose": 0.3})
+    server.forget_requests()
+    made = []
+
+    def compose() -> None:
+        made.append(composing.compose("b", "made", [source], metadata={}, storage_class="STANDARD"))
+
+    thread = threading.Thread(target=compose)
+    with reading.read("b", source) as body:
+        assert next(body.chunks()) == b"content"
+        thread.start()
+        while not server.requests().in_flight:
+            time.sleep(0.001)
+        cancel.cancel("the test says so")
+        thread.join()
+    assert [stored.row.name for stored in made] == ["made"]
+    reading.close()
+    composing.close()
 
 
 def test_a_cancel_ends_a_back_off_at_once(embedded):

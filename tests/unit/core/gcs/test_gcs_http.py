@@ -340,6 +340,72 @@ def test_requests_under_way_end_when_their_work_is_given_up(server, sent):
     connections.close()
 
 
+def test_a_connection_that_was_given_back_is_not_cut_off_for_the_request_before(server):
+    step = threading.Event()
+    server.scripts = [[SHAPES["length"]], [step, SHAPES["length"]]]
+    connections, in_flight = connect(server.endpoint, 1), InFlight()
+    first, answers = ask(connections, in_flight=in_flight), []
+    assert first.read(100) == b"hello world"  # with its last byte, its connection is free
+    thread = threading.Thread(target=lambda: answers.append(ask(connections).whole(30)))
+    thread.start()
+    while server.scripts:
+        time.sleep(0.001)
+    in_flight.abort()
+    step.set()
+    thread.join(timeout=9)
+    assert answers == [b"hello world"]
+    assert server.connections == 1
+    first.close()
+    connections.close()
+
+
+def test_a_request_is_cut_off_although_the_one_before_it_on_its_connection_ended_late(server):
+    never = threading.Event()
+    server.scripts = [[SHAPES["length"]], [never]]
+    connections, in_flight, ended = connect(server.endpoint, 1), InFlight(), []
+    first = ask(connections, in_flight=in_flight)
+    assert first.read(100) == b"hello world"
+
+    def wait() -> None:
+        try:
+            ask(connections, in_flight=in_flight)
+        except (OSError, HTTPError) as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    while server.scripts:
+        time.sleep(0.001)
+    first.close()
+    in_flight.abort()
+    thread.join(timeout=5)
+    assert ended
+    never.set()
+    connections.close()
+
+
+def test_a_connection_that_is_about_to_be_cut_off_sends_nothing_for_anybody_else(server, monkeypatch):
+    server.scripts = [[SHAPES["length"]], [SHAPES["length"]]]
+    connections, in_flight, shut = connect(server.endpoint, 1), InFlight(), socket.socket.shutdown
+    first, refused = ask(connections, in_flight=in_flight), []
+    assert first.read(100) == b"hello world"
+
+    def at_that_moment(connection: socket.socket, how: int) -> None:
+        if not refused:
+            with pytest.raises(NotConnectedError) as caught:
+                ask(connections)
+            refused.append(caught.value)
+        shut(connection, how)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(socket.socket, "shutdown", at_that_moment)
+        in_flight.abort()
+    assert refused
+    assert len(server.heard) == 1
+    assert ask(connections).whole(30) == b"hello world"
+    connections.close()
+
+
 class TestTls:
     """Over real TLS, with an authority made for the test."""
 
