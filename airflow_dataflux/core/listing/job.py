@@ -69,6 +69,7 @@ class _Owner:
             waiting=plan.remainder.waiting,
             examples=plan.remainder.examples,
             empty_ranges=plan.remainder.empty_ranges,
+            levels=plan.remainder.levels,
             first_range_id=plan.remainder.next_range_id,
         )
         self._finished: list[FinishedRange] = []
@@ -102,6 +103,7 @@ class _Owner:
                 waiting=self._scheduler.leftover(self._plan.request.streams or DEFAULT_STREAMS),
                 examples=self._scheduler.known.examples,
                 empty_ranges=self._scheduler.known.empty_ranges,
+                levels=self._scheduler.known.levels,
                 found_reads_per_s=self._found_reads_per_s(),
                 page_s=self._page_s(),
                 next_range_id=self._scheduler.next_range_id,

@@ -8,7 +8,7 @@ the bucket.
 from __future__ import annotations
 
 import bisect
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from airflow_dataflux.core.listing.name_model import NameModel, merged
@@ -66,12 +66,13 @@ class Level:
 class KnownNames:
     """Examples, directories and empty ranges of one listing. Not thread-safe: one owner."""
 
-    def __init__(self) -> None:
+    def __init__(self, levels: Iterable[Level] = ()) -> None:
+        """Begin with what an earlier part of the listing has learned of directories."""
         self._examples: list[str] = []
         self._empty: list[NameRange] = []
         self._empty_starts: list[str] = []
-        self._levels: dict[str, Level] = {}
-        self._directories = 0
+        self._levels = {level.parent: level for level in levels}
+        self._directories = sum(len(level.directories) for level in self._levels.values())
         self.answers = 0
         """How many answers about directories there were: what was concluded before the last one is out of date."""
 
@@ -84,6 +85,11 @@ class KnownNames:
     def empty_ranges(self) -> tuple[NameRange, ...]:
         """The ranges known to have been empty, sorted and disjoint."""
         return tuple(self._empty)
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """What was asked for of directories."""
+        return tuple(level for level in self._levels.values() if level.asked or level.too_many)
 
     def examples_in(self, low: str, high: str) -> tuple[str, ...]:
         """Return the names known in `[low, high)`."""

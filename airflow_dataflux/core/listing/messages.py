@@ -23,6 +23,7 @@ from airflow_dataflux.core.namerange import NameRange
 from airflow_dataflux.core.report.object_statistics import ObjectStatistics
 
 if TYPE_CHECKING:
+    from airflow_dataflux.core.listing.known_names import Level
     from airflow_dataflux.core.listing.listing_record import JobRecord
 
 
@@ -85,6 +86,7 @@ class Remainder(msgspec.Struct, kw_only=True):
     Attributes:
         waiting: the name ranges that are left.
         examples, empty_ranges: names that were seen, and ranges without any.
+        levels: the directories that were asked for.
         found_reads_per_s: what the bucket was found to bear; None: nothing was refused.
         page_s: how long a page takes that waits for nothing else; None: not measured.
         next_range_id: ids below were given already.
@@ -93,6 +95,7 @@ class Remainder(msgspec.Struct, kw_only=True):
     waiting: tuple[NameRange, ...] = ()
     examples: tuple[str, ...] = ()
     empty_ranges: tuple[NameRange, ...] = ()
+    levels: tuple[Level, ...] = ()
     found_reads_per_s: float | None = None
     page_s: float | None = None
     next_range_id: int = 1

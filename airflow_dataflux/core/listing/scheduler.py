@@ -31,7 +31,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from airflow_dataflux.core.listing.known_names import KnownNames
+from airflow_dataflux.core.listing.known_names import KnownNames, Level
 from airflow_dataflux.core.listing.ledger import Ledger
 from airflow_dataflux.core.listing.live_range import LiveRange, Steal
 from airflow_dataflux.core.listing.messages import (
@@ -112,7 +112,7 @@ class Scheduler:
     Args:
         prefixes: the distinct prefixes that are listed.
         waiting: the ranges to list; None: everything below the prefixes.
-        examples, empty_ranges: names, and empty ranges, known beforehand.
+        examples, empty_ranges, levels: names, empty ranges and directories known beforehand.
         first_range_id: the first id that is given; ids of one listing are never given twice.
     """
 
@@ -123,6 +123,7 @@ class Scheduler:
         waiting: Iterable[NameRange] | None = None,
         examples: Iterable[str] = (),
         empty_ranges: Iterable[NameRange] = (),
+        levels: Iterable[Level] = (),
         first_range_id: int = 1,
     ) -> None:
         roots = [prefix_range(prefix) for prefix in prefixes]
@@ -130,7 +131,7 @@ class Scheduler:
         ranges = roots if waiting is None else [names for names in waiting if not names.is_empty]
         self._asked = tuple(sorted(ranges, key=lambda names: names.start))
         self.ledger = Ledger(self._asked)
-        self.known = KnownNames()
+        self.known = KnownNames(levels)
         for name in examples:
             self.known.saw(name)
         for empty in empty_ranges:

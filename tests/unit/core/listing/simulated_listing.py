@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from airflow_dataflux.core.gcs.store import PageRequest
 from airflow_dataflux.core.listing.cursor import Cursor
+from airflow_dataflux.core.listing.known_names import Level
 from airflow_dataflux.core.listing.messages import (
     Halt,
     Instruction,
@@ -124,11 +125,14 @@ class SimulatedListing:
         waiting: Iterable[NameRange] | None = None,
         examples: Iterable[str] = (),
         empty_ranges: Iterable[NameRange] = (),
+        levels: Iterable[Level] = (),
     ) -> None:
         self.bucket = bucket
         self.random = random.Random(seed)
         self.timing = timing or Timing()
-        self.scheduler = Scheduler(prefixes, waiting=waiting, examples=examples, empty_ranges=empty_ranges)
+        self.scheduler = Scheduler(
+            prefixes, waiting=waiting, examples=examples, empty_ranges=empty_ranges, levels=levels
+        )
         self.streams = streams
         self.workers = workers
         self.deaths = deque(sorted(deaths))

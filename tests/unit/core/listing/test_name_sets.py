@@ -86,7 +86,7 @@ def test_a_large_listing_that_is_handed_over_takes_few_requests(style: str, most
     known = begun.scheduler.known
     rest = SimulatedListing(
         bucket, workers=2, streams=64, seed=1, check=False, waiting=begun.scheduler.leftover(64),
-        examples=known.examples, empty_ranges=known.empty_ranges,
+        examples=known.examples, empty_ranges=known.empty_ranges, levels=known.levels,
     ).run()  # fmt: skip
     assert len(begun.names) + len(rest.names) == 599_000
     assert (1 + begun.requests + rest.requests) / 600 <= most
