@@ -563,7 +563,7 @@ class PruneRequest:
     pattern: Annotated[str, Declared("glob of the trees' paths relative to `root`; `**` matches any depth")] = "*"
     keep_last: Annotated[int | None, Declared("number of newest trees to keep")] = None
     older_than: Annotated[
-        timedelta | None, Declared("keep trees that were staged within this time: a timedelta, or seconds")
+        timedelta | None, Declared("keep trees that a staging changed within this time: a timedelta, or seconds")
     ] = None
     max_total_bytes: Annotated[
         int | None, Declared("stop when all trees together take at most this many bytes of disk")
