@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -12,13 +13,13 @@ import pytest
 from airflow_dataflux.core.config import Filters, ListRequest
 from airflow_dataflux.core.gcs.http_store import open_store
 from airflow_dataflux.core.gcs.memory import MemoryStores
-from airflow_dataflux.core.gcs.store import ObjectVersion, Store
+from airflow_dataflux.core.gcs.store import ObjectVersion, Page, PageRequest, Store, StoreOptions
 from airflow_dataflux.core.listing import list_objects
 from airflow_dataflux.core.listing.sampling import sampled_ranges
 from airflow_dataflux.core.listing.seeds import Seeds
 from airflow_dataflux.core.manifest import Manifest, join_ranges
 from airflow_dataflux.core.namerange import NameRange
-from airflow_dataflux.core.runtime.tokens import AnonymousTokens
+from airflow_dataflux.core.runtime.tokens import AnonymousTokens, TokenSource
 from airflow_dataflux.testing.synthetic_names import segments_of
 
 STYLES = ["flat", "classes", "deep", "uuid", "unicode", "timestamps"]
@@ -34,10 +35,26 @@ def names_in(style: str) -> list[str]:
     ]
 
 
+class DistantStores(MemoryStores):
+    """Buckets whose pages take a moment: from memory, one stream may have them all before another one can steal."""
+
+    def open(self, tokens: TokenSource, options: StoreOptions) -> Store:
+        """Open a store that waits for each page."""
+        store = super().open(tokens, options)
+        list_page = store.list_page
+
+        def listed(bucket: str, request: PageRequest) -> Page:
+            time.sleep(0.003)
+            return list_page(bucket, request)
+
+        store.list_page = listed  # type: ignore[method-assign]
+        return store
+
+
 @pytest.fixture(scope="module")
 def stores() -> MemoryStores:
     """Buckets of 60 pages each, one of a few odd names, and an empty one. Tests that write make their own."""
-    made = MemoryStores(page_rows=100)
+    made = DistantStores(page_rows=100)
     for style in STYLES:
         fill(made, f"many-{style}", dict.fromkeys(names_in(style), b""))
     fill(made, "few", {name: b"" if name.endswith("/") else name.encode() for name in FEW})
