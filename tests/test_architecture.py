@@ -146,6 +146,14 @@ def test_the_runtime_knows_nothing_of_cloud_storage() -> None:
     assert offenders(imports_from("core.runtime"), *ours("core.gcs", "core.manifest")) == []
 
 
+def test_threads_are_started_where_a_refusal_becomes_an_error_of_ours() -> None:
+    """Which is `start_threads` and `ThreadPool`: a container may permit no more of them."""
+    product = [one for one in ALL_IMPORTS if not is_in(one.importer, *ours("testing", "core.runtime.threads"))]
+    assert offenders(product, "concurrent.futures.ThreadPoolExecutor", "concurrent.futures.thread") == []
+    sources = [path.read_text("utf-8") for path in PACKAGE.rglob("*.py") if "testing" not in path.parts]
+    assert [source for source in sources if "threading.Thread(" in source and "start_threads(" not in source] == []
+
+
 def test_the_hook_knows_no_operator() -> None:
     assert offenders(imports_from("hooks"), *ours("operators", "links", "plugin")) == []
 

@@ -60,7 +60,12 @@ class ProgressDisplay:
         if self._bars is None:
             self._bars = _bars(self._stream)
             self._task = self._bars.add_task(_VERBS[stage], total=total, figures="")
-            self._bars.start()
+            try:
+                self._bars.start()
+            except RuntimeError:  # there is no thread to be had for it
+                self._wanted = False
+                self._stop()
+                return
         assert self._task is not None
         self._bars.update(self._task, completed=done, total=total, figures=shown(figures), description=_VERBS[stage])
 

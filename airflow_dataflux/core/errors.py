@@ -50,7 +50,9 @@ class CancelledError(DatafluxError):
 
 
 class EngineError(DatafluxError):
-    """The engine process ended without a result (killed, out of memory, a crash in native code)."""
+    """The engine process ended without a result (killed, out of memory, a crash in native code), or the system permits
+    no more processes or threads.
+    """
 
     retryable = True
 

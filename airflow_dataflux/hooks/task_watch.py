@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from airflow_dataflux.core.runtime.cancel import CancelToken
+from airflow_dataflux.core.runtime.threads import join_started, start_threads
 
 _LOOK_S = 1.0
 
@@ -43,13 +44,13 @@ class TaskWatch:
         over = threading.Event()
         parent = os.getppid()
         watch = threading.Thread(target=_look, args=(token, parent, over), name="dataflux-parent-watch", daemon=True)
-        watch.start()
         try:
+            start_threads([watch])
             yield token
         finally:
             self._running = None
             over.set()
-            watch.join()
+            join_started([watch])
 
 
 def _look(token: CancelToken, parent: int, over: threading.Event) -> None:

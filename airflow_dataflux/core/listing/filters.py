@@ -12,7 +12,6 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 from pyarrow._compute import MatchSubstringOptions
@@ -36,6 +35,7 @@ from airflow_dataflux.core.ownobjects import (
 )
 from airflow_dataflux.core.report.report_info import REPORTS, is_report_name
 from airflow_dataflux.core.row_masks import Mask, masks_of
+from airflow_dataflux.core.runtime.threads import ThreadPool
 
 _logger = logging.getLogger(__name__)
 
@@ -119,7 +119,7 @@ class OwnObjects:
         if not named:
             return None
         generations = rows.column("generation")
-        with ThreadPoolExecutor(_LOOKS_IN_FLIGHT, thread_name_prefix="dataflux-look") as pool:
+        with ThreadPool(_LOOKS_IN_FLIGHT, "dataflux-look") as pool:
             ours = list(pool.map(lambda each: self._is_ours(each[1], generations[each[0]].as_py(), each[2]), named))
         return _all_but([row for (row, _, _), own in zip(named, ours, strict=True) if own], rows.num_rows)
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +36,7 @@ from airflow_dataflux.core.listing.scheduler import Scheduler
 from airflow_dataflux.core.listing.seeds import PAGE_ROWS
 from airflow_dataflux.core.listing.stream import NameColumn, answer_probe, page_listed
 from airflow_dataflux.core.namerange import NameRange, distinct_prefixes, wire_start
+from airflow_dataflux.core.runtime.threads import ThreadPool
 
 REQUESTS_A_RANGE = 8
 FEWEST_REQUESTS = 64
@@ -118,7 +119,7 @@ class _Sample:
 
     def take(self) -> list[Stretch]:
         """List until the requests are used up or there is nothing left; return stretches that tile the prefixes."""
-        with ThreadPoolExecutor(SAMPLE_STREAMS, thread_name_prefix="dataflux-sample") as pool:
+        with ThreadPool(SAMPLE_STREAMS, "dataflux-sample") as pool:
             self._pool = pool
             try:
                 self._carry_out(self._scheduler.handle(WorkerJoined(0, SAMPLE_STREAMS)))

@@ -13,7 +13,6 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 from airflow_dataflux.core.errors import CancelledError
 from airflow_dataflux.core.gcs.store import Store, StoreOptions
@@ -35,7 +34,7 @@ from airflow_dataflux.core.listing.stream import answer_probe, list_range
 from airflow_dataflux.core.manifest.files import ManifestFiles
 from airflow_dataflux.core.manifest.parts import PartWriter
 from airflow_dataflux.core.report.object_statistics import ObjectStatistics
-from airflow_dataflux.core.runtime.threads import start_threads
+from airflow_dataflux.core.runtime.threads import ThreadPool, start_threads
 from airflow_dataflux.core.runtime.usage import process_usage
 from airflow_dataflux.core.runtime.workers import WorkerLink
 
@@ -79,7 +78,7 @@ class _Streams:
             else None
         )
         self._files = ManifestFiles(self._files_store)
-        self._encoder = ThreadPoolExecutor(1, "dataflux-encoder")
+        self._encoder = ThreadPool(1, "dataflux-encoder")
         self._work: queue.SimpleQueue[ListRange | Probe | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._given = 0

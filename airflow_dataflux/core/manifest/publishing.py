@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from types import TracebackType
 from typing import Any
@@ -28,6 +27,7 @@ import pyarrow as pa
 
 from airflow_dataflux.core.errors import (
     DatafluxError,
+    EngineError,
     ManifestConflictError,
     ManifestError,
     PreconditionFailedError,
@@ -48,6 +48,7 @@ from airflow_dataflux.core.manifest.manifest import Manifest
 from airflow_dataflux.core.manifest.parts import PartInfo
 from airflow_dataflux.core.manifest.reader import InlineRows, PartedRows
 from airflow_dataflux.core.namerange import NameRange
+from airflow_dataflux.core.runtime.threads import ThreadPool
 
 _logger = logging.getLogger(__name__)
 
@@ -313,6 +314,11 @@ def _delete_all(files: ManifestFiles, directory: str, paths: Sequence[str], whic
         except (DatafluxError, OSError) as error:
             _logger.warning("Could not delete %s, %s: %s", uri, which, error)
 
-    if paths:
-        with ThreadPoolExecutor(min(DELETES_IN_FLIGHT, len(paths)), "dataflux-delete") as deleters:
+    if not paths:
+        return
+    with ThreadPool(min(DELETES_IN_FLIGHT, len(paths)), "dataflux-delete") as deleters:
+        try:
             list(deleters.map(delete, paths))
+        except EngineError:  # no more threads: what another one deletes meanwhile is gone, which is success
+            for path in paths:
+                delete(path)

@@ -12,7 +12,7 @@ import hashlib
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from itertools import accumulate
 from typing import TYPE_CHECKING, Protocol
 
@@ -33,6 +33,7 @@ from airflow_dataflux.core.manifest.schema import (
     TEXT_MOST_BYTES,
     check_rows,
 )
+from airflow_dataflux.core.runtime.threads import ThreadPool
 
 if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
@@ -155,7 +156,7 @@ class PartedRows:
         if self._uri.startswith("file://") or len(numbers) < 2:
             yield from ((number, self._data(number)) for number in numbers)
             return
-        with ThreadPoolExecutor(_PARTS_AHEAD, thread_name_prefix="manifest-reader") as fetchers:
+        with ThreadPool(_PARTS_AHEAD, "manifest-reader") as fetchers:
             coming: deque[tuple[int, Future[bytes]]] = deque()
             try:
                 for number in numbers:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import socket
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Any
 
 import msgspec
@@ -32,6 +32,7 @@ from airflow_dataflux.core.packing.pack_index import (
 )
 from airflow_dataflux.core.packing.pack_output import PackOutput, ShardFile
 from airflow_dataflux.core.packing.shard_plan import PACK_FORMAT, PackDigest
+from airflow_dataflux.core.runtime.threads import ThreadPool
 from airflow_dataflux.core.staging.checksum import extend
 
 _READ_AT_ONCE = 8
@@ -234,7 +235,7 @@ def _is_indexed(output: PackOutput, fingerprint: str) -> bool:
 
 def _records(output: PackOutput, names: Sequence[str]) -> Iterator[ShardRecord]:
     """Yield the records of all shards in order, a few fetched ahead."""
-    with ThreadPoolExecutor(_READ_AT_ONCE, thread_name_prefix="dataflux-records") as pool:
+    with ThreadPool(_READ_AT_ONCE, "dataflux-records") as pool:
         waiting: deque[Future[ShardRecord]] = deque()
         for index, name in enumerate(names):
             waiting.append(pool.submit(_record, output, index, name))

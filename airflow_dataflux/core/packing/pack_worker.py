@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -21,6 +20,7 @@ from airflow_dataflux.core.packing.shard_writer import (
     PieceWriter,
     ShardWriter,
 )
+from airflow_dataflux.core.runtime.threads import ThreadPool
 from airflow_dataflux.core.runtime.workers import WorkerLink
 from airflow_dataflux.core.staging.batching import BatchRules
 from airflow_dataflux.core.staging.fetch_worker import BucketAccess, WorkAnswer, WorkerThreads, run_worker
@@ -91,7 +91,7 @@ def _pack(setup: PackSetup, access: BucketAccess, threads: WorkerThreads) -> Non
             composing.learn(result)
         return fetched
 
-    with ThreadPoolExecutor(setup.fetching_threads, thread_name_prefix="dataflux-fetch") as fetching:
+    with ThreadPool(setup.fetching_threads, "dataflux-fetch") as fetching:
         writer = ShardWriter(
             bucket=setup.bucket,
             output=output,

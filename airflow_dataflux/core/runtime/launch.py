@@ -90,8 +90,13 @@ class _Engine:
         except OSError as error:
             raise not_started("The engine process", error) from error
         self._last_lines: deque[str] = deque(maxlen=_STDERR_LINES)
-        self.source = Connection(os.dup(_pipe(self._process.stdout).fileno()), writable=False)
-        self._sink = Connection(os.dup(_pipe(self._process.stdin).fileno()), readable=False)
+        try:
+            self.source = Connection(os.dup(_pipe(self._process.stdout).fileno()), writable=False)
+            self._sink = Connection(os.dup(_pipe(self._process.stdin).fileno()), readable=False)
+        except OSError as error:
+            self._process.kill()
+            self._process.communicate()
+            raise not_started("The engine process", error) from error
         _pipe(self._process.stdout).close()
         _pipe(self._process.stdin).close()
         self._reader = threading.Thread(target=self._read_stderr, name="dataflux-engine-stderr", daemon=True)

@@ -151,7 +151,11 @@ class ProcessGroup:
         self._wake.__exit__(None, None, None)
 
     def _start(self, worker: int) -> tuple[Connection, BaseProcess]:
-        ours, theirs = self._context.Pipe()
+        what = f"Worker process {worker}"
+        try:
+            ours, theirs = self._context.Pipe()
+        except OSError as error:
+            raise not_started(what, error) from error
         inherited = [*self._inherited, ours, *(c for c in self._connections if c is not None)]
         if self._context.get_start_method() != "fork":
             inherited = []
@@ -165,7 +169,7 @@ class ProcessGroup:
             process.start()
         except OSError as error:
             ours.close()
-            raise not_started(f"Worker process {worker}", error) from error
+            raise not_started(what, error) from error
         finally:
             theirs.close()
         return ours, process

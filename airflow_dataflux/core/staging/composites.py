@@ -16,7 +16,6 @@ import hashlib
 import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -32,6 +31,7 @@ from airflow_dataflux.core.ownobjects import (
     is_marked_composite,
     parse_composite_name,
 )
+from airflow_dataflux.core.runtime.threads import ThreadPool
 
 _SEGMENT_CHARACTERS = 160
 """Five segments of this length and a prefix of a user's choice stay below the 1,024 bytes of an object name."""
@@ -156,7 +156,7 @@ class _Sweep:
         ]
         if not candidates:
             return SweepResult()
-        with ThreadPoolExecutor(_LOOKS_IN_FLIGHT, thread_name_prefix="dataflux-sweep") as pool:
+        with ThreadPool(_LOOKS_IN_FLIGHT, "dataflux-sweep") as pool:
             marked = list(pool.map(lambda candidate: self._is_marked(*candidate), candidates))
         ours = [version for (version, _), is_ours in zip(candidates, marked, strict=True) if is_ours]
         found = tuple(version.name for version in ours)

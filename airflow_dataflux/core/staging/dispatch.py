@@ -28,7 +28,7 @@ from airflow_dataflux.core.gcs.store import RequestCounts
 from airflow_dataflux.core.runtime.cancel import CancelToken
 from airflow_dataflux.core.runtime.timeouts import STAGING_STOP_S
 from airflow_dataflux.core.runtime.usage import Usage
-from airflow_dataflux.core.runtime.workers import WorkerEnded, WorkerGroup, WorkerMessage
+from airflow_dataflux.core.runtime.workers import WorkerEnded, WorkerEvent, WorkerGroup, WorkerMessage
 from airflow_dataflux.core.staging.messages import (
     Assignment,
     NoMoreWork,
@@ -114,6 +114,7 @@ class Dispatcher(Generic[WorkT, ResultT]):
         self._load = [0] * workers.count
         self._counts = [RequestCounts()] * workers.count
         self._lost_counts = RequestCounts()
+        self._events: deque[WorkerEvent] = deque()
         self._running = set(range(workers.count))
         self._lost_at: float | None = None
         self._leftovers: tuple[str, ...] = ()
@@ -158,7 +159,9 @@ class Dispatcher(Generic[WorkT, ResultT]):
                     exhausted = True
             if exhausted and not self._again and not self._out:
                 break
-            for event in self._workers.wait(self._on_pause()):
+            self._events.extend(self._workers.wait(self._on_pause()))
+            while self._events:  # one of them may end the run; those behind it are for `_finish`
+                event = self._events.popleft()
                 if isinstance(event, WorkerEnded):
                     self._replace(event)
                 else:
@@ -232,8 +235,8 @@ class Dispatcher(Generic[WorkT, ResultT]):
                 ) from ended.error
             self._again.append((out.work, out.round_ + 1))
         self._load[ended.worker] = 0
-        self._running.add(ended.worker)
         self._workers.replace(ended.worker)
+        self._running.add(ended.worker)
         self._workers.send(ended.worker, self._setup)
 
     def _note_end(self, worker: int) -> None:
@@ -248,7 +251,10 @@ class Dispatcher(Generic[WorkT, ResultT]):
             self._workers.send(worker, NoMoreWork(abandon))
         while self._running and (deadline is None or time.monotonic() < deadline):
             remaining_s = None if deadline is None else max(0.0, deadline - time.monotonic())
-            for event in self._workers.wait(remaining_s):
+            if not self._events:
+                self._events.extend(self._workers.wait(remaining_s))
+            while self._events:
+                event = self._events.popleft()
                 if isinstance(event, WorkerEnded):
                     self._note_end(event.worker)
                 elif isinstance(event.message, WorkerFinished):

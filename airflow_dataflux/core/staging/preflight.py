@@ -12,7 +12,6 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -26,6 +25,7 @@ from airflow_dataflux.core.errors import (
 )
 from airflow_dataflux.core.gcs.store import BucketInfo, ObjectVersion, Store
 from airflow_dataflux.core.report.formatting import size
+from airflow_dataflux.core.runtime.threads import ThreadPool
 from airflow_dataflux.core.staging.batching import COLD_CLASSES
 from airflow_dataflux.core.staging.composites import CompositeNames, find_own
 from airflow_dataflux.core.staging.destination import limit_of
@@ -80,7 +80,7 @@ def look_at_bucket(
 
     Raises BucketNotFoundError, PermissionDeniedError if objects cannot be read, AuthenticationError, UnavailableError.
     """
-    with ThreadPoolExecutor(2, thread_name_prefix="dataflux-preflight") as pool:
+    with ThreadPool(2, "dataflux-preflight") as pool:
         asked_info = pool.submit(store.bucket_info, bucket)
         asked_rights = pool.submit(store.test_permissions, bucket, (GET, CREATE, DELETE, LIST))
         rights = _known(asked_rights.result, {401, 403, 404, 405, 501})

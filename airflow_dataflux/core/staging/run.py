@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import logging
 import os
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
@@ -37,6 +37,7 @@ from airflow_dataflux.core.manifest import Manifest
 from airflow_dataflux.core.model import object_uri
 from airflow_dataflux.core.report.report_info import ReportInfo
 from airflow_dataflux.core.runtime.progress import Progress
+from airflow_dataflux.core.runtime.threads import ThreadPool
 from airflow_dataflux.core.runtime.workers import JobContext
 from airflow_dataflux.core.staging.batching import Batch, BatchKind
 from airflow_dataflux.core.staging.composite_registry import CompositeCleanup
@@ -168,7 +169,7 @@ def run_staging(context: JobContext, payload: RunPayload[StageRequest]) -> Recei
             extraneous=ExtraneousFiles(manifest, request),
         )
         check_destination(request.destination)
-        with ThreadPoolExecutor(1, thread_name_prefix="dataflux-preflight") as pool, ExitStack() as closing:
+        with ThreadPool(1, "dataflux-preflight") as pool, ExitStack() as closing:
             asked = pool.submit(_ask_bucket, run)
             return dry_run(run, asked, closing) if request.dry_run else stage_here(run, asked, closing)
     finally:

@@ -313,9 +313,17 @@ def test_file_systems_without_anonymous_files_get_the_same_tree_by_rename(
     assert list((site.destination / ".dataflux/unfinished").iterdir()) == []
 
 
-@pytest.mark.parametrize("refused", ["dataflux-worker-3", "dataflux-delete-1"])
+@pytest.mark.parametrize(
+    ("refused", "named"),
+    [
+        ("dataflux-worker-3", "dataflux-worker-3"),
+        ("dataflux-delete-1", "dataflux-delete-1"),
+        ("dataflux-preflight_0", "A dataflux-preflight thread"),
+        ("dataflux-preflight_1", "A dataflux-preflight thread"),
+    ],
+)
 def test_a_thread_that_may_not_start_is_an_error_that_says_why_and_leaves_no_thread(
-    site: Site, monkeypatch: pytest.MonkeyPatch, refused: str
+    site: Site, monkeypatch: pytest.MonkeyPatch, refused: str, named: str
 ) -> None:
     start = threading.Thread.start
 
@@ -329,7 +337,7 @@ def test_a_thread_that_may_not_start_is_an_error_that_says_why_and_leaves_no_thr
     before = set(threading.enumerate())
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
-        with pytest.raises(EngineError, match=f"{refused} could not be started .*ulimit -u"):
+        with pytest.raises(EngineError, match=f"{named} could not be started .*ulimit -u"):
             site.stage(manifest, max_in_flight=8)
     assert set(threading.enumerate()) == before
     assert site.composites() == []

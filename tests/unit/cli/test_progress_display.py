@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from contextlib import suppress
 
 import pytest
@@ -49,6 +50,19 @@ def test_an_error_takes_the_bar_away() -> None:
         display(HALF)
         raise ZeroDivisionError
     assert stream.getvalue().endswith("\x1b[2K")
+
+
+def test_without_a_thread_there_is_no_bar_and_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    stream = Terminal()
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with ProgressDisplay(stream, wanted=True) as display:
+        display(HALF)
+        display(HALF)
+        display(END)
+    assert stream.getvalue().count("\x1b[?25l") == stream.getvalue().count("\x1b[?25h")
 
 
 def test_what_is_no_terminal_gets_lines() -> None:

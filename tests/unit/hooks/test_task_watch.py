@@ -11,7 +11,7 @@ import threading
 
 import pytest
 
-from airflow_dataflux.core.errors import CancelledError
+from airflow_dataflux.core.errors import CancelledError, EngineError
 from airflow_dataflux.hooks.task_watch import TaskWatch
 
 
@@ -78,3 +78,15 @@ def test_the_work_is_cancelled_when_the_supervising_process_is_killed() -> None:
         assert running.stdout.readline() == "working\n"
         running.kill()
         assert running.stdout.readline() == f"True the process {running.pid} that supervised this task is gone\n"
+
+
+def test_a_watch_that_may_not_start_is_an_error_that_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with (
+        pytest.raises(EngineError, match=r"dataflux-parent-watch could not be started .*pids\.max"),
+        TaskWatch().working(),
+    ):
+        pass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from datetime import datetime
 from pathlib import Path
 
@@ -188,3 +189,22 @@ def test_what_looks_at_the_index_before_it_is_written_can_end_the_publication(tm
     with pytest.raises(EmptyListingError):
         publish(files, manifest_uri=uri, **{**options, "stats": {"other": 1}}, before_writing=refuse)
     assert (tmp_path / "m" / "manifest.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("beside", [0, 1])
+def test_a_manifest_replaces_an_earlier_one_also_where_no_thread_may_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beside: int
+) -> None:
+    rows, start = numbered(5_000), threading.Thread.start
+    publish_rows(tmp_path, [rows.slice(number * 1000, 1000) for number in range(5)], prefix="earlier")
+    assert len(parts_in(tmp_path)) == 5
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name.endswith(f"_{beside}"):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    publish_rows(tmp_path, [rows], prefix="later")
+    assert [name.split("-")[1] for name in parts_in(tmp_path)] == ["later"]
+    assert len(Manifest.open(str(tmp_path))) == 5_000

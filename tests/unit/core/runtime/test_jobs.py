@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import multiprocessing.connection
 import os
 import signal
 import subprocess
@@ -16,10 +17,11 @@ import pytest
 from process_table import is_alive, wait_until_gone
 
 from airflow_dataflux.core.errors import CancelledError, EngineError, StoreError
-from airflow_dataflux.core.runtime import timeouts
+from airflow_dataflux.core.runtime import launch, timeouts
 from airflow_dataflux.core.runtime.cancel import CancelToken
 from airflow_dataflux.core.runtime.jobs import run_job
 from airflow_dataflux.core.runtime.process_workers import ProcessGroup
+from airflow_dataflux.core.runtime.threads import ThreadPool
 from airflow_dataflux.core.runtime.tokens import AnonymousTokens, CachedTokens, Token
 from airflow_dataflux.core.runtime.workers import Job
 
@@ -280,3 +282,52 @@ def test_a_worker_process_that_may_not_start_is_an_error_and_the_others_end(monk
         ProcessGroup(jobs.double, 4, tokens=CachedTokens(AnonymousTokens()), cancel=CancelToken())
     assert len(forked) == 2
     assert not any(is_alive(child) for child in forked)
+
+
+@pytest.mark.parametrize("beside", [0, 1])
+def test_a_pool_thread_that_may_not_start_is_an_error_that_says_why(
+    monkeypatch: pytest.MonkeyPatch, beside: int
+) -> None:
+    before = set(threading.enumerate())
+    refuse_threads(monkeypatch, f"dataflux-look_{beside}")
+    go_on = threading.Event()
+
+    def look_at_two() -> None:
+        with ThreadPool(4, "dataflux-look") as pool:
+            try:
+                list(pool.map(lambda _each: go_on.wait(10), range(2)))
+            finally:
+                go_on.set()
+
+    with pytest.raises(EngineError, match=r"A dataflux-look thread could not be started .*pids\.max.* fewer") as caught:
+        look_at_two()
+    assert caught.value.retryable
+    assert set(threading.enumerate()) == before
+
+
+def test_what_is_asked_of_a_pool_after_its_end_is_no_lack_of_threads() -> None:
+    with ThreadPool(1, "dataflux-look") as pool:
+        assert pool.submit(sum, [1, 2]).result() == 3
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        pool.submit(sum, [1, 2])
+
+
+def test_a_worker_process_without_a_pipe_is_an_error_that_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_args: object, **_kwargs: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(multiprocessing.connection, "Pipe", refuse)
+    with pytest.raises(EngineError, match=r"Worker process 0 could not be started .*`-n`"):
+        ProcessGroup(jobs.double, 2, tokens=CachedTokens(AnonymousTokens()), cancel=CancelToken())
+
+
+def test_an_engine_without_descriptors_for_its_pipes_is_an_error_and_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = set(process_table.children(os.getpid()))
+
+    def refuse(_descriptor: int) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(launch.os, "dup", refuse)
+    with pytest.raises(EngineError, match="The engine process could not be started"):
+        run(jobs.sum_of_doubles, jobs.double, [1])
+    assert set(process_table.children(os.getpid())) <= before

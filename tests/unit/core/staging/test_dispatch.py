@@ -142,6 +142,40 @@ def test_work_of_a_dead_worker_is_handed_out_again_in_another_round_and_its_requ
     assert dispatcher.counts().class_b == 11
 
 
+def test_workers_that_fail_at_the_same_moment_are_all_heard() -> None:
+    class AllAtOnce(ScriptedWorkers):
+        def wait(self, timeout_s: float | None = None) -> list[WorkerEvent]:
+            assert self.events, "nobody is left to wait for"
+            events = list(self.events)
+            self.events.clear()
+            return events
+
+    def fail(worker: int, _assignment: Assignment) -> list[object]:
+        finished = WorkerFinished((f"left by {worker}",), RequestCounts(), Usage(cpu_s=1.0, peak_rss_bytes=5), -1)
+        return [finished, WorkerEnded(worker, 0, EngineError("No thread could be started."))]
+
+    clean_up = CleanUp()
+    with pytest.raises(EngineError, match="No thread"):
+        dispatcher_of(AllAtOnce(3, fail), [], ahead=1, clean_up=clean_up).run(map(Piece, range(6)))
+    assert clean_up.asked == [(("left by 0", "left by 1", "left by 2"), False)]
+
+
+def test_a_dead_worker_that_cannot_be_replaced_ends_the_run_at_once() -> None:
+    class WithoutSuccessors(ScriptedWorkers):
+        def replace(self, worker: int) -> None:
+            raise EngineError(f"Worker process {worker} could not be started.")
+
+        def wait(self, timeout_s: float | None = None) -> list[WorkerEvent]:
+            assert self.events, "nobody is left to wait for"
+            return super().wait(timeout_s)
+
+    workers = WithoutSuccessors(2, lambda worker, _assignment: [WorkerEnded(0, -9, None)] if worker == 0 else [])
+    clean_up = CleanUp()
+    with pytest.raises(EngineError, match="could not be started"):
+        dispatcher_of(workers, [], clean_up=clean_up).run(map(Piece, range(6)))
+    assert clean_up.asked == [((), True)]
+
+
 def test_work_that_kills_three_workers_ends_the_run_and_is_named() -> None:
     def behave(worker: int, assignment: Assignment) -> list[object]:
         return [WorkerEnded(worker, -9, None)] if assignment.work.number == 1 else done(worker, assignment)
