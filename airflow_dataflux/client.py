@@ -30,6 +30,7 @@ from airflow_dataflux.core.config import (
     DEFAULT_OLDER_THAN,
     DEFAULT_PACK_SHARD_BYTES,
     DEFAULT_RANGES,
+    JoinPacksRequest,
     JoinRequest,
     ListRequest,
     PackRequest,
@@ -353,13 +354,21 @@ class Client:
                 observer=observer,
             )
 
-    def join_packs(self, packs: Iterable[PackResult | Mapping[str, Any]]) -> PackResult:
+    def join_packs(
+        self,
+        packs: Iterable[PackResult | Mapping[str, Any]],
+        *,
+        report: bool | str = True,
+        identity: RunIdentity | None = None,
+        observer: Observer | None = None,
+    ) -> PackResult:
         """Write the index of a pack whose shards were written by several calls, one for each shard of a manifest.
 
         Raises InvalidRequestError unless these are all parts of one pack, each once; PackError if a shard is missing.
         """
         from airflow_dataflux.core.packing import PackOutput, PackResult, join_parts
 
+        request = request_from(JoinPacksRequest, {"report": report}, identity=identity or RunIdentity())
         parts = [
             each if isinstance(each, PackResult) else PackResult.from_summary(each)
             for each in summaries(packs, "packs")
@@ -367,8 +376,7 @@ class Client:
         with self._reading() as store:
             output = PackOutput(parts[0].output, store)
             try:
-                output.prepare()
-                return join_parts(output, parts)
+                return join_parts(output, parts, request, observer=observer)
             finally:
                 output.close()
 

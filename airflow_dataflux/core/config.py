@@ -551,6 +551,19 @@ class PackRequest:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class JoinPacksRequest:
+    """A join of the parts of a pack."""
+
+    report: Annotated[
+        bool, Declared("write a [report](#run-report) of the whole pack beside the index", default=(True,))
+    ] = False
+    identity: RunIdentity = field(default_factory=RunIdentity)
+
+    def __post_init__(self) -> None:
+        _check_identity(self.identity)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PruneRequest:
     """Which staged trees are removed.
 

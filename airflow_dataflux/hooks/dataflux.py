@@ -213,12 +213,22 @@ class DatafluxHook(BaseHook):
         return result
 
     def join_packs(
-        self, packs: Iterable[PackResult | Mapping[str, Any]], *, user_project: str | None = None
+        self,
+        packs: Iterable[PackResult | Mapping[str, Any]],
+        *,
+        identity: RunIdentity | None = None,
+        observer: Observer | None = None,
+        user_project: str | None = None,
+        **options: Any,
     ) -> PackResult:
-        """Write the index of a pack whose shards were written by several tasks; see `Client.join_packs`."""
-        with self._watch.working() as cancel:
-            cancel.raise_if_cancelled()
-            return self._client(user_project).join_packs(packs)
+        """Write the index of a pack whose shards were written by several tasks. Options: `Client.join_packs`."""
+        with self._running(observer) as watched:
+            watched["cancel"].raise_if_cancelled()
+            result = self._client(user_project).join_packs(
+                packs, identity=identity or running_identity(), observer=watched["observer"], **options
+            )
+        self._note(outputs=lambda: [result.output])
+        return result
 
     def sweep(self, bucket: str, *, user_project: str | None = None, **options: Any) -> SweepResult:
         """Delete composites that outlived their run. Options: `Client.sweep`."""

@@ -67,6 +67,22 @@ def record_packing(context: Context, result: PackResult) -> None:
     _record(context, "packing", counts, seconds=result.seconds)
 
 
+def record_join(context: Context, result: PackResult, *, parts: int, seconds: float) -> None:
+    """Emit what a joined pack is as `dataflux.joined_pack.*`; names of their own, for its parts told theirs already."""
+    counts = {
+        "parts": parts,
+        "shards": result.shard_count,
+        "samples": result.sample_count,
+        "objects": result.object_count,
+        "bytes": result.total_bytes,
+        "shard_bytes": result.pack_bytes,
+        "skipped": result.skipped,
+        "leftovers": len(result.leftovers),
+        **_requests(result.requests),
+    }
+    _record(context, "joined_pack", counts, seconds=seconds)
+
+
 def record_sweep(context: Context, *, found: int, deleted: int, failures: int, seconds: float) -> None:
     """Emit what a sweep did as `dataflux.sweep.*`."""
     _record(context, "sweep", {"found": found, "deleted": deleted, "failures": failures}, seconds=seconds)

@@ -15,6 +15,7 @@ from airflow_dataflux.compat import openlineage
 
 if TYPE_CHECKING:
     from airflow_dataflux.core.manifest import Manifest
+    from airflow_dataflux.core.packing import PackResult, PackSource
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,18 @@ class Lineage:
             total_bytes=manifest.total_bytes,
             fingerprint=manifest.fingerprint,
             output=output,
+        )
+
+    @classmethod
+    def of_pack(cls, source: PackSource, result: PackResult | None = None) -> Lineage:
+        """Return the lineage of a pack whose manifest was not opened; `result` once there is one."""
+        return cls(
+            bucket=source.bucket,
+            prefixes=source.prefixes,
+            object_count=None if result is None else result.object_count,
+            total_bytes=None if result is None else result.total_bytes,
+            fingerprint=source.fingerprint,
+            output=None if result is None else result.output,
         )
 
     def facets(self) -> Any:

@@ -36,6 +36,7 @@ KINDS: Mapping[str, str] = {
     "FastListOperator": "listing",
     "ComposeDownloadOperator": "staging",
     "ComposePackOperator": "packing",
+    "JoinPacksOperator": "packing",
 }
 """What the operators of this package do, by the name that Airflow keeps of their class."""
 

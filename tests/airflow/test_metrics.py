@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from dag_runs import run_dag
 
-from airflow_dataflux import compat
+from airflow_dataflux import DatafluxHook, compat
 
 pytestmark = pytest.mark.usefixtures("airflow_database")
 
@@ -51,13 +51,18 @@ def test_exactly_the_documented_metrics_are_sent_with_the_runs_own_figures(
 ) -> None:
     gcs_server.create_bucket("data")
     gcs_server.put_many("data", {f"{n:02}": b"x" * n for n in range(20)})
-    reference = run_dag("list_only", {"bucket": "data"}).xcom("list")
+    listed = {"bucket": "data", "manifest_uri": (tmp_path / "manifest").as_uri()}
+    reference = run_dag("list_only", listed).xcom("list")
     conf = {"manifest": reference, "destination": str(tmp_path / "staged"), "strategy": "compose"}
     summary = run_dag("stage_only", conf).xcom("stage")
     pack = run_dag("pack_only", {"manifest": reference, "output": str(tmp_path / "pack")}).xcom("pack")
+    shards = DatafluxHook().open_manifest(reference).shards(2)
+    parts = [DatafluxHook().pack(shard, str(tmp_path / "joined")).summary() for shard in shards]
+    joined = run_dag("join_packs_only", {"packs": parts}).xcom("join")
     run_dag("sweep_only", {"bucket": "data"})
     assert metrics.kinds == DOCUMENTED
     tasks = {("list_only", "list"), ("stage_only", "stage"), ("pack_only", "pack"), ("sweep_only", "sweep")}
+    tasks.add(("join_packs_only", "join"))
     assert metrics.tags == tasks
 
     values = metrics.values
@@ -69,11 +74,16 @@ def test_exactly_the_documented_metrics_are_sent_with_the_runs_own_figures(
         assert values[f"dataflux.staging.{name}"] == summary[name]
     for name in ("packed_shards", "reused_shards", "packed_objects", "packed_bytes", "reused_objects", "skipped"):
         assert values[f"dataflux.packing.{name}"] == pack[name]
+    for name, figure in (("shards", "shard_count"), ("samples", "sample_count"), ("bytes", "total_bytes")):
+        assert values[f"dataflux.joined_pack.{name}"] == joined[figure]
+    assert [values[f"dataflux.joined_pack.{name}"] for name in ("parts", "objects")] == [2, 20]
+    assert values["dataflux.joined_pack.seconds"] > timedelta(0)
     assert [pack[name] for name in ("packed_shards", "packed_objects", "packed_bytes")] == [1, 20, 190]
-    for work, told in (("staging", summary), ("packing", pack)):
+    for work, told in (("staging", summary), ("packing", pack), ("joined_pack", joined)):
         priced = {f"requests_{price}": told["requests"][price] for price in ("class_a", "class_b", "free")}
         assert {name: values[f"dataflux.{work}.{name}"] for name in priced} == priced
         assert values[f"dataflux.{work}.requests"] == sum(priced.values()) > 0
+    for work, told in (("staging", summary), ("packing", pack)):
         assert values[f"dataflux.{work}.seconds"].total_seconds() == pytest.approx(told["seconds"], abs=0.001)
 
 

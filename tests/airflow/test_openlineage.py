@@ -13,7 +13,13 @@ import pytest
 from airflow.providers.openlineage.extractors.manager import ExtractorManager
 from openlineage.client.serde import Serde
 
-from airflow_dataflux import ComposeDownloadOperator, DatafluxHook, FastListOperator, SweepCompositesOperator
+from airflow_dataflux import (
+    ComposeDownloadOperator,
+    DatafluxHook,
+    FastListOperator,
+    JoinPacksOperator,
+    SweepCompositesOperator,
+)
 from airflow_dataflux.compat import AirflowFailException, AirflowSkipException
 from airflow_dataflux.operators.openlineage import Lineage
 
@@ -97,6 +103,25 @@ def test_a_staging_reads_the_bucket_and_writes_its_destination(bucket, tmp_path:
     assert (output["namespace"], output["name"]) == ("file://", str(tmp_path / "staged"))
     assert plain(output["outputFacets"]) == {"outputStatistics": {"fileCount": 10, "size": 45}}
     assert plain(output["facets"]) == {"version": {"datasetVersion": manifest["fingerprint"]}}
+
+
+def test_a_join_of_packs_reads_the_prefix_and_writes_the_whole_pack(bucket, tmp_path: Path) -> None:
+    manifest = DatafluxHook().fast_list("data", "train/", manifest_uri=(tmp_path / "manifest").as_uri())
+    parts = [DatafluxHook().pack(shard, str(tmp_path / "pack")).summary() for shard in manifest.shards(2)]
+    operator = JoinPacksOperator(task_id="t", packs=parts)
+    execute(operator)
+    sent = events(operator)
+    ((source,), (output,)) = sent["inputs"], sent["outputs"]
+    assert (source["namespace"], source["name"]) == ("gs://data", "train")
+    assert plain(source["facets"]) == {"version": {"datasetVersion": manifest.fingerprint}}
+    assert (output["namespace"], output["name"]) == ("file://", str(tmp_path / "pack"))
+    assert plain(output["outputFacets"]) == {"outputStatistics": {"fileCount": 10, "size": 45}}
+    torn = JoinPacksOperator(task_id="t", packs=parts[:1])
+    with pytest.raises(AirflowFailException):
+        execute(torn)
+    sent = events(torn, "failed")
+    assert [(one["namespace"], one["name"]) for one in sent["inputs"]] == [("gs://data", "train")]
+    assert sent["outputs"] == []
 
 
 def test_a_dry_run_writes_nothing(bucket, tmp_path: Path) -> None:

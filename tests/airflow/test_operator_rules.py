@@ -134,7 +134,7 @@ EVERYTHING: dict[type, dict[str, Any]] = {
         "report": False,
         "dry_run": True,
     },
-    JoinPacksOperator: {"packs": [{"format": "dataflux-pack/1"}]},
+    JoinPacksOperator: {"packs": [{"format": "dataflux-pack/1"}], "report": False},
     ChangedPartitionsOperator: {
         "manifest": "gs://manifests/2",
         "previous": {"format": "dataflux-manifest/1", "uri": "gs://manifests/1", "fingerprint": "f"},

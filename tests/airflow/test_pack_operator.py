@@ -68,6 +68,7 @@ def test_the_example_packs_to_a_bucket_what_webdataset_reads(bucket, tmp_path: P
     assert joined["index"] == "gs://packs/training/index.json"
     parts = [run.xcom("pack", map_index=index) for index in range(3)]
     assert sum(part["packed_objects"] for part in parts) == joined["packed_objects"] == 180
+    assert (joined["source"]["bucket"], joined["source"]["prefixes"]) == ("training", ["train/"])
     found = samples(downloaded("training/", tmp_path / "pack"))
     assert [one["__key__"] for one in found] == [f"train/{n:03}" for n in range(90)]
     assert {f"{one['__key__']}.{kind}": one[kind] for one in found for kind in ("jpg", "cls")} == OBJECTS
@@ -94,6 +95,20 @@ def test_the_link_report_leads_to_the_page_beside_the_index(bucket, tmp_path: Pa
     told = run.xcom("pack", "dataflux_report")
     assert (told["kind"], told["object_count"]) == ("packing", 180)
     assert (tmp_path / "pack/index.json").exists()
+
+
+def test_the_report_of_a_join_is_of_the_whole_pack_and_can_be_left_out(bucket, tmp_path: Path) -> None:
+    run = run_dag("pack_training_data", conf(str(tmp_path / "pack")))
+    reports = tmp_path / "pack/reports"
+    (whole,) = [path for path in reports.iterdir() if "-of-" not in path.name]
+    assert len(list(reports.iterdir())) == 4
+    assert run.xcom("join", "_link_ReportLink") == run.file_link("report", whole.as_uri(), "join")
+    told = run.xcom("join", "dataflux_report")
+    assert (told["kind"], told["object_count"]) == ("packing", 180)
+    assert told["title"] == f"gs://training/train/ to {(tmp_path / 'pack').as_uri()}/"
+    parts = [run.xcom("pack", map_index=index) for index in range(3)]
+    run_dag("join_packs_only", {"packs": parts, "report": False})
+    assert len(list(reports.iterdir())) == 4
 
 
 def test_a_seed_that_renders_to_a_number_shuffles(bucket, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ OPERATORS = {
     "SelectOperator": ("select", "select"),
     "SweepCompositesOperator": ("sweep_composites", "sweep"),
     "ComposePackOperator": ("compose_pack", "pack"),
+    "JoinPacksOperator": ("join_packs", "join_packs"),
     "PruneStagedOperator": ("prune_staged", "prune"),
 }
 """Each operator, its module, and the method of `Client` that does the same."""
@@ -55,14 +56,14 @@ def defaults(parameters: dict[str, Parameter]) -> dict[str, Any]:
 @pytest.mark.parametrize("name", OPERATORS)
 def test_an_operator_takes_what_its_requests_declare_with_the_same_defaults(name: str) -> None:
     taken = taken_by(operator_of(name).__init__)
-    own = {"manifest", "manifests", "print_lifecycle_rule"}
+    own = {"manifest", "manifests", "packs", "print_lifecycle_rule"}
     assert {key: value for key, value in taken.items() if key not in own} == defaults(declared(name))
 
 
 @pytest.mark.parametrize("name", OPERATORS)
 def test_the_client_takes_what_the_request_declares_with_the_same_defaults(name: str) -> None:
     taken = taken_by(getattr(client.Client, OPERATORS[name][1]))
-    own = {"manifest", "manifests", "identity", "observer", "cancel"}
+    own = {"manifest", "manifests", "packs", "identity", "observer", "cancel"}
     job = parameters_of(operator_of(name).requests[0])
     assert {key: value for key, value in taken.items() if key not in own} == defaults(job)
 

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-from airflow_dataflux.core.packing.finishing import PackResult, join_parts
+from airflow_dataflux.core.packing.finishing import PackResult, PackSource
+from airflow_dataflux.core.packing.pack_join import join_parts
 from airflow_dataflux.core.packing.pack_output import PackOutput
 from airflow_dataflux.core.packing.packer import pack
 
-__all__ = ["PackOutput", "PackResult", "join_parts", "pack"]
+__all__ = ["PackOutput", "PackResult", "PackSource", "join_parts", "pack"]

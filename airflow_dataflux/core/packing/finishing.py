@@ -1,7 +1,7 @@
 """The end of a pack: its index and its table of members, made of the records of all shards.
 
 One task that packed everything ends with it; where several tasks packed a part each, it is a step of its own
-(`join_parts`).
+(`pack_join`).
 
 Guarantees: the index is written last, and only if every shard of the pack is there with its record; so a place with an
 index holds the pack that it describes. Memory: the rows of a few shards.
@@ -32,6 +32,7 @@ from airflow_dataflux.core.packing.pack_index import (
 )
 from airflow_dataflux.core.packing.pack_output import PackOutput, ShardFile
 from airflow_dataflux.core.packing.shard_plan import PACK_FORMAT, PackDigest
+from airflow_dataflux.core.report.formatting import plural
 from airflow_dataflux.core.runtime.threads import ThreadPool
 from airflow_dataflux.core.staging.checksum import extend
 
@@ -40,12 +41,32 @@ _PARQUET = "application/vnd.apache.parquet"
 _NAMED_SKIPPED = 1000
 
 
+class PackSource(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole manifest that was packed.
+
+    Attributes:
+        bucket, prefixes: where its objects are.
+        fingerprint: of the manifest.
+    """
+
+    bucket: str
+    prefixes: tuple[str, ...]
+    fingerprint: str
+
+    def shown(self) -> str:
+        """Return bucket and prefixes for people."""
+        more = len(self.prefixes) - 1
+        others = f" and {plural(more, 'more prefix', 'more prefixes')}" if more else ""
+        return f"gs://{self.bucket}/{self.prefixes[0]}{others}"
+
+
 class PackResult(msgspec.Struct, frozen=True, kw_only=True):
     """What a pack, or one task's part of it, came to.
 
     Attributes:
         output: URI of its place; ends in `/`.
         hostname: where a local pack lies.
+        source: the manifest; None in what an earlier release returned.
         fingerprint: digest of all shards: same fingerprint, same names and bytes.
         name_template: makes the shards' names.
         shard_count, sample_count, object_count, total_bytes, pack_bytes: of the whole pack; the last one of its shards.
@@ -55,7 +76,8 @@ class PackResult(msgspec.Struct, frozen=True, kw_only=True):
         part: which of how many tasks this was; None if it was the only one.
         index, members: URIs; None until all parts are joined.
         other_shards: shards of an earlier pack that lie there still and are not part of this one.
-        requests, estimated_usd, costs: what was sent, and what it costs, by item.
+        requests, estimated_usd, costs: what was sent, and what it costs, by item; of a joined pack, by all parts and
+            the join.
         composites: temporary objects that were made.
         leftovers: those that could not be deleted.
         notes: what was found and decided, a line each.
@@ -65,6 +87,7 @@ class PackResult(msgspec.Struct, frozen=True, kw_only=True):
 
     output: str
     hostname: str = msgspec.field(default_factory=socket.gethostname)
+    source: PackSource | None = None
     fingerprint: str
     name_template: str
     shard_count: int
@@ -108,7 +131,7 @@ class PackResult(msgspec.Struct, frozen=True, kw_only=True):
 
     def summary(self) -> dict[str, Any]:
         """Return the plain dictionary that stands for this in XCom."""
-        figures: dict[str, Any] = msgspec.to_builtins(self)
+        figures: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self))  # lists, as what XCom gives back
         if self.part is not None:
             figures["part"] = {"index": self.part[0], "count": self.part[1]}
         else:
@@ -117,8 +140,12 @@ class PackResult(msgspec.Struct, frozen=True, kw_only=True):
         return {"format": PACK_FORMAT, **figures}
 
 
-def finish_pack(output: PackOutput, result: PackResult) -> PackResult:
+def finish_pack(
+    output: PackOutput, result: PackResult, *, on_record: Callable[[int, int], None] = lambda _shards, _objects: None
+) -> PackResult:
     """Write members and index, and return the result with what the records say.
+
+    `on_record` is told, after each record, how many shards and objects have been looked at.
 
     Raises PackError if a shard is not there, or is another than was packed.
     """
@@ -139,6 +166,7 @@ def finish_pack(output: PackOutput, result: PackResult) -> PackResult:
             skipped += len(record.skipped)
             skipped_names.extend(record.skipped[: _NAMED_SKIPPED - len(skipped_names)])
             records.append(_without_rows(record))
+            on_record(len(records), objects)
             yield record
 
     unchanged = result.packed_shards == 0 and _is_indexed(output, result.fingerprint)
@@ -175,56 +203,6 @@ def finish_pack(output: PackOutput, result: PackResult) -> PackResult:
         described["members"] = MEMBERS_NAME
         output.write(INDEX_NAME, encode_index(records, name=name, described=described))
     return finished
-
-
-def join_parts(output: PackOutput, parts: Sequence[PackResult]) -> PackResult:
-    """Write one index for what several tasks packed.
-
-    Raises InvalidRequestError unless these are all parts of one pack, each once, and what `finish_pack` raises.
-    """
-    if not parts:
-        raise InvalidRequestError("There is nothing to join: no task packed anything.")
-    first = parts[0]
-    if any((part.fingerprint, part.output) != (first.fingerprint, first.output) for part in parts):
-        raise InvalidRequestError(
-            "These are parts of different packs: their fingerprints or outputs differ. Map one pack over the shards of "
-            "one manifest, and join what its tasks return."
-        )
-    if first.part is None:
-        raise InvalidRequestError(
-            "There is nothing to join: this is a whole pack, which already has its index. Join the return values of a "
-            "pack that is mapped over shards."
-        )
-    count = first.part[1]
-    numbers = sorted(part.part[0] if part.part else -1 for part in parts)
-    if numbers != list(range(count)) or any(part.part is None or part.part[1] != count for part in parts):
-        raise InvalidRequestError(
-            f"A pack of {count} parts needs each part once, got {[n + 1 for n in numbers]}. Give the return values of "
-            "all mapped tasks."
-        )
-    merged = msgspec.structs.replace(
-        first,
-        packed_shards=sum(part.packed_shards for part in parts),
-        reused_shards=sum(part.reused_shards for part in parts),
-        packed_objects=sum(part.packed_objects for part in parts),
-        packed_bytes=sum(part.packed_bytes for part in parts),
-        reused_objects=sum(part.reused_objects for part in parts),
-        requests=_added(part.requests for part in parts),
-        costs=_added(part.costs for part in parts),
-        estimated_usd=sum(part.estimated_usd for part in parts),
-        composites=sum(part.composites for part in parts),
-        leftovers=tuple(name for part in parts for name in part.leftovers),
-        seconds=max(part.seconds for part in parts),
-    )
-    return finish_pack(output, merged)
-
-
-def _added(figures: Iterator[Mapping[str, Any]] | Any) -> dict[str, Any]:
-    total: dict[str, Any] = {}
-    for each in figures:
-        for name, value in each.items():
-            total[name] = total.get(name, 0) + value
-    return total
 
 
 def _is_indexed(output: PackOutput, fingerprint: str) -> bool:

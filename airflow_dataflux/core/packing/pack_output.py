@@ -103,6 +103,10 @@ class PackOutput:
         """Whether shards are files of this machine."""
         return not self.bucket
 
+    def request_counts(self) -> dict[str, int]:
+        """Return how many requests its store has sent so far, by their price."""
+        return msgspec.structs.asdict(self._store.counts())
+
     def uri_of(self, name: str) -> str:
         """Return the URI of a file of the pack."""
         return self.uri + name

@@ -33,7 +33,7 @@ from airflow_dataflux.core.errors import (
 )
 from airflow_dataflux.core.gcs.store import ObjectVersion, RequestCounts, Store, StoreFactory, StoreOptions
 from airflow_dataflux.core.manifest import Manifest
-from airflow_dataflux.core.packing.finishing import PackResult, finish_pack
+from airflow_dataflux.core.packing.finishing import PackResult, PackSource, finish_pack
 from airflow_dataflux.core.packing.pack_index import (
     INDEX_NAME,
     MEMBERS_NAME,
@@ -262,13 +262,9 @@ class _Packing:
             write_report,
         )
 
-        bucket, prefixes = self._manifest.bucket, self._manifest.prefixes
-        more = f" and {plural(len(prefixes) - 1, 'more prefix', 'more prefixes')}" if len(prefixes) > 1 else ""
         history = PackHistory(
             recorder=self._recorder,
             request=self._request,
-            source=f"gs://{bucket}/{prefixes[0]}{more}",
-            bucket=bucket,
             sizes=dict(enumerate(examined.sizes.counts)),
             bytes_by_class=dict(examined.bytes_by_class),
         )
@@ -482,8 +478,11 @@ class _Packing:
                 "names: some samples have two objects with the same extension, which webdataset's reader refuses: "
                 + ", ".join(totals.clashing)
             )
+        manifest = self._manifest
+        source = PackSource(bucket=manifest.bucket, prefixes=manifest.prefixes, fingerprint=manifest.fingerprint)
         return PackResult(
             output=self._output.uri,
+            source=source,
             fingerprint=totals.fingerprint,
             name_template=self._request.name_template,
             shard_count=totals.shards,

@@ -25,14 +25,17 @@ def shown_moment(iso: str) -> str:
     return f"{datetime.fromisoformat(iso).astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def requests_table(requests: Mapping[str, int], *, class_a: str, refetched: int, resumed: int) -> Table:
-    """Tell the requests by their price; `class_a` says what those of class A were."""
+def requests_table(
+    requests: Mapping[str, int], *, class_a: str, refetched: int | None = None, resumed: int | None = None
+) -> Table:
+    """Tell the requests by their price; `class_a` says what those of class A were. None is not known."""
     words = {"class_a": f"class A: {class_a}", **_REQUESTS}
     rows = [(words.get(name, name), formatting.count(count)) for name, count in requests.items()]
-    rows += [
-        ("objects with wrong bytes that were read again", formatting.count(refetched)),
-        ("interrupted reads that were continued", formatting.count(resumed)),
-    ]
+    repeated = {
+        "objects with wrong bytes that were read again": refetched,
+        "interrupted reads that were continued": resumed,
+    }
+    rows += [(what, formatting.count(count)) for what, count in repeated.items() if count is not None]
     return Table(caption="Requests, of all processes", columns=("", "count"), rows=tuple(rows))
 
 

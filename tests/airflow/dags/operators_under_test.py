@@ -12,6 +12,7 @@ from airflow_dataflux import (
     DatafluxHook,
     FastListOperator,
     JoinManifestsOperator,
+    JoinPacksOperator,
     SelectOperator,
     SweepCompositesOperator,
 )
@@ -76,6 +77,9 @@ with DAG("pack_only", **COMMON):
         output=conf("output"),
         dry_run="{{ dag_run.conf.get('dry_run', False) }}",
     )
+
+with DAG("join_packs_only", **COMMON):
+    JoinPacksOperator(task_id="join", packs=conf("packs"), report="{{ dag_run.conf.get('report', True) }}")
 
 with DAG("list_then_stage", **COMMON):
     lister = FastListOperator(task_id="list", bucket=conf("bucket"))

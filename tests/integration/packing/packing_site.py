@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
-from airflow_dataflux.core.config import PackRequest
+from airflow_dataflux.core.config import JoinPacksRequest, PackRequest
 from airflow_dataflux.core.gcs.http_store import StoreConfig
 from airflow_dataflux.core.gcs.store import ObjectVersion, PageRequest, Store
 from airflow_dataflux.core.manifest import Manifest, ManifestFiles, PartWriter, publish
@@ -113,11 +113,10 @@ class Site:
                 isolated=isolated,
             )
 
-    def join(self, parts: list[PackResult], output: str | None = None) -> PackResult:
+    def join(self, parts: list[PackResult], output: str | None = None, *, report: bool = False) -> PackResult:
         place = PackOutput(output or self.remote, self.store)
-        place.prepare()
         try:
-            return join_parts(place, parts)
+            return join_parts(place, parts, JoinPacksRequest(report=report), observer=self.events.append)
         finally:
             place.close()
 

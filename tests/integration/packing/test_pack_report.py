@@ -13,7 +13,7 @@ from packing_site import SOURCE, TARGET, Site
 
 from airflow_dataflux.core import ListRequest, list_objects
 from airflow_dataflux.core.manifest import ManifestFiles
-from airflow_dataflux.core.packing import PackResult, packer
+from airflow_dataflux.core.packing import PackResult, pack_join, packer
 from airflow_dataflux.core.report.report_info import KEPT_REPORTS, ReportInfo
 from airflow_dataflux.core.runtime.progress import Progress
 from airflow_dataflux.core.runtime.tokens import AnonymousTokens
@@ -95,6 +95,74 @@ def test_each_part_of_a_mapped_pack_has_a_report_of_its_own(site: Site) -> None:
     joined = site.join(parts)
     assert (joined.packed_objects, joined.packed_bytes) == (300, joined.total_bytes)
     assert joined.seconds == max(part.seconds for part in parts)
+
+
+def test_a_joined_pack_has_a_report_of_the_whole(site: Site, output: str) -> None:
+    site.put_samples(150)
+    parts = [site.pack(shard, output, shard_bytes=SMALL) for shard in site.manifest().shards(3)]
+    site.events.clear()
+    joined = site.join(parts, output, report=True)
+    (info,) = [event for event in site.events if isinstance(event, ReportInfo)]
+    page = page_at(site, info)
+    assert info.title == f"gs://{SOURCE}/ to {joined.output}"
+    assert (info.kind, info.object_count, info.seconds) == ("packing", 300, joined.seconds)
+    assert cells(page, "class A: composes, uploads and lists") == f"{joined.requests['class_a']:,}"
+    assert "Joined of 3 parts" in page
+    for number, part in enumerate(parts, 1):
+        assert re.search(rf">{number}</td><td[^>]*>{part.hostname}</td>", page)
+    assert f"{joined.members}, 300 rows" in page
+    assert f"{joined.packed_shards} shards" in page
+    site.check(output)
+
+
+def test_a_joined_pack_counts_the_requests_of_its_parts_and_of_the_join(site: Site) -> None:
+    site.put_samples(60)
+    parts = [site.pack(shard, shard_bytes=SMALL) for shard in site.manifest().shards(2)]
+    site.server.forget_requests()
+    joined = site.join(parts)
+    of_join = sum(site.operations().values())
+    assert of_join > 0
+    billed = ("class_a", "class_b", "free")
+    of_parts = sum(part.requests[name] for part in parts for name in billed)
+    assert sum(joined.requests[name] for name in billed) == of_parts + of_join
+    assert joined.estimated_usd == pytest.approx(sum(joined.costs.values()))
+    assert joined.estimated_usd > sum(part.estimated_usd for part in parts)
+
+
+def test_the_report_of_a_join_says_how_many_objects_were_left_out_and_where_their_names_are(site: Site) -> None:
+    site.put_samples(60)
+    shards = site.manifest().shards(2)
+    site.server.put(SOURCE, "train/00003.jpg", b"changed")
+    parts = [site.pack(shard, site.local, shard_bytes=SMALL, on_changed_object="skip") for shard in shards]
+    site.events.clear()
+    assert site.join(parts, site.local, report=True).skipped == 2
+    (info,) = [event for event in site.events if isinstance(event, ReportInfo)]
+    page = page_at(site, info)
+    assert f"had changed: 2 in gs://{SOURCE}" in page
+    assert "report.json beside the index names the first thousand." in page
+
+
+def test_parts_that_do_not_name_their_manifest_are_joined(site: Site) -> None:
+    site.put_samples(20)
+    summaries = [site.pack(shard, shard_bytes=SMALL).summary() for shard in site.manifest().shards(2)]
+    for summary in summaries:
+        del summary["source"]
+    site.events.clear()
+    joined = site.join([PackResult.from_summary(summary) for summary in summaries], report=True)
+    (info,) = [event for event in site.events if isinstance(event, ReportInfo)]
+    assert info.title == joined.output
+    assert joined.source is None
+
+
+def test_a_join_shows_how_far_it_is(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pack_join, "_PROGRESS_S", 0.0)
+    site.put_samples(150)
+    parts = [site.pack(shard, shard_bytes=SMALL) for shard in site.manifest().shards(2)]
+    site.events.clear()
+    joined = site.join(parts)
+    figures = [event.figures for event in site.events if isinstance(event, Progress)]
+    assert [each["shards"] for each in figures] == list(range(1, joined.shard_count + 1))
+    assert figures[-1]["objects"] == figures[-1]["of_objects"] == 300
 
 
 def test_the_oldest_reports_go(site: Site) -> None:

@@ -152,7 +152,7 @@ VALUES: dict[type, dict[str, list[Any]]] = {
         "is_dry_run": [True, False],
         "report": [True, False],
     },
-    JoinPacksOperator: {"packs": [PACKS]},
+    JoinPacksOperator: {"packs": [PACKS], "report": [True, False]},
 }
 SHARED = {
     "user_project": ["billed"],
@@ -239,8 +239,9 @@ def reached(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setattr(manifest, "join_ranges", door("join"))
     monkeypatch.setattr(deriving, "select", door("select"))
     monkeypatch.setattr(packing, "pack", door("pack"))
-    monkeypatch.setattr(packing.PackOutput, "prepare", lambda _: None)
-    monkeypatch.setattr(packing, "join_parts", lambda _, parts: door("join_packs")(parts=parts))
+    monkeypatch.setattr(
+        packing, "join_parts", lambda _, parts, request, **_kw: door("join_packs")(parts=parts, request=request)
+    )
     monkeypatch.setattr(Manifest, "from_reference", referred)
     monkeypatch.setattr(credentials, "connection_tokens", noting_tokens)
     return seen
