@@ -106,7 +106,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     resource: str
     repeatable: bool
     headers: Mapping[str, str] = msgspec.field(default_factory=dict)
-    body: tuple[bytes, ...] = ()
+    body: tuple[bytes | memoryview, ...] = ()
     weight: int = 1
     accepts: frozenset[int] = frozenset()
     on_cancel: Literal["cut off", "finish", "send"] = "cut off"

@@ -58,8 +58,8 @@ class ResumableUpload:
         self._stat = stat
         self._mark = secrets.token_hex(16)
         self._resource = object_uri(bucket, name)
-        self._pending: list[memoryview] = []
-        self._pending_bytes = 0
+        self._buffer = memoryview(bytearray(CHUNK_BYTES))
+        self._filled = 0
         self._sent = 0
         described = {"name": name, "contentType": content_type, "metadata": {**metadata, _MARK: self._mark}}
         call = Call(
@@ -77,21 +77,18 @@ class ResumableUpload:
     def append(self, data: bytes) -> None:
         """Take the next bytes; they are sent when they make up a chunk."""
         rest = memoryview(data)
-        while self._pending_bytes + len(rest) > CHUNK_BYTES:
-            missing = CHUNK_BYTES - self._pending_bytes
-            chunk = b"".join([*self._pending, rest[:missing]])
-            self._pending.clear()
-            self._pending_bytes, rest = 0, rest[missing:]
-            self._send(chunk, last=False, crc32c=None)
-        if rest:
-            self._pending.append(rest)
-            self._pending_bytes += len(rest)
+        while rest:
+            if self._filled == len(self._buffer):
+                self._send(self._buffer, last=False, crc32c=None)
+                self._filled = 0
+            taken = rest[: len(self._buffer) - self._filled]
+            self._buffer[self._filled : self._filled + len(taken)] = taken
+            self._filled += len(taken)
+            rest = rest[len(taken) :]
 
     def finish(self, crc32c: int) -> StoredObject:
         """Send the rest and return the object; Cloud Storage refuses it if its CRC32C is another."""
-        data = b"".join(self._pending)
-        self._pending, self._pending_bytes = [], 0
-        made = self._send(data, last=True, crc32c=crc32c)
+        made = self._send(self._buffer[: self._filled], last=True, crc32c=crc32c)
         if made is None:
             raise self._lost("Cloud Storage does not say that it is finished")
         return made
@@ -110,7 +107,7 @@ class ResumableUpload:
         with contextlib.suppress(StoreError):
             self._transport.send(call, lambda _body: None)
 
-    def _send(self, data: bytes, *, last: bool, crc32c: int | None) -> StoredObject | None:
+    def _send(self, data: memoryview, *, last: bool, crc32c: int | None) -> StoredObject | None:
         end = self._sent + len(data)
         standstills = 0
         while True:
@@ -132,7 +129,7 @@ class ResumableUpload:
             if standstills == _STANDSTILLS:
                 raise self._lost(f"no byte behind the first {answer} is accepted")
 
-    def _chunk(self, data: bytes, *, last: bool, crc32c: int | None) -> Call:
+    def _chunk(self, data: memoryview, *, last: bool, crc32c: int | None) -> Call:
         end = self._sent + len(data)
         total = str(end) if last else "*"
         headers = {"Content-Range": f"bytes {self._sent}-{end - 1}/{total}" if data else f"bytes */{total}"}
