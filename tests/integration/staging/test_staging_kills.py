@@ -63,18 +63,25 @@ def prepared(site: Site) -> tuple[Site, Path, str]:
     return site, site.disk / "manifest", Place(destination=str(site.destination), scope="", key=key).partial
 
 
-def until_a_random_moment(site: Site, victim: subprocess.Popen[str], rng: random.Random) -> None:
+def until_a_random_moment(site: Site, victim: subprocess.Popen[str], rng: random.Random, composites: int = 75) -> None:
     """Return at a moment between the victim's first line and a little after its likely end.
 
     Either after so many requests of a kind, which aims at the transfer, or after so many seconds, which can be anything
     from the start of the engine to the publishing of the tree.
     """
     if rng.random() < 0.5:
-        operation, most = rng.choice([("compose", 75), ("read", 75), ("batch", 3), ("permissions", 2)])
+        operation, most = rng.choice([("compose", composites), ("read", composites), ("batch", 3), ("permissions", 2)])
         wait_for_requests(site, operation, rng.randrange(1, most), victim)
         return
     with contextlib.suppress(subprocess.TimeoutExpired):
         victim.wait(timeout=rng.uniform(0, LIKELY_S))
+
+
+def until_a_random_file(partial: Path, victim: subprocess.Popen[str], rng: random.Random) -> None:
+    """Return once so many files are in the tree in the making; links come so fast that no request and no time aims."""
+    count = rng.randrange(1, OBJECTS)
+    while sum(len(names) for _, _, names in os.walk(partial)) < count and victim.poll() is None:
+        pass
 
 
 def placed_by(site: Site, partial: str) -> int:
@@ -151,7 +158,10 @@ def test_after_a_kill_a_tree_that_builds_on_another_one_holds_no_wrong_edited_or
     edited = rng.sample([name for name in names if site.objects[name] == before[name]], 8)
     overwrite(earlier / edited[0])
     victim = start(site, manifest, 1, reuse_from=earlier)
-    until_a_random_moment(site, victim, rng)
+    if seed % 3:
+        until_a_random_file(partial, victim, rng)
+    else:
+        until_a_random_moment(site, victim, rng, composites=OBJECTS // 4 // 32)
     kill_all(victim)
     assert victim.returncode in (0, -signal.SIGKILL)
     check_nothing_wrong(site, str(partial))
