@@ -444,7 +444,9 @@ def test_what_was_fetched_reused_and_paid_is_shown(
     assert cells[:4] == ["40", "780 B", "0", "40"]
 
 
-def test_a_pack_is_on_the_page(visit: Callable[..., Any], listed: FinishedRun, tmp_path: Path) -> None:
+def test_the_parts_of_a_pack_and_their_join_are_on_the_page(
+    visit: Callable[..., Any], listed: FinishedRun, tmp_path: Path
+) -> None:
     conf = {
         "bucket": "data",
         "manifest_uri": (tmp_path / "packed-manifest").as_uri(),
@@ -454,7 +456,12 @@ def test_a_pack_is_on_the_page(visit: Callable[..., Any], listed: FinishedRun, t
     run = run_dag("pack_training_data", conf)
     rows = [row for row in visit("", dag="pack_training_data").text.split("<tr>") if run.run.run_id in row]
     packs = [row for row in rows if "<td>packing</td>" in row]
-    assert [">shard 2 of 2: " in row or ">shard 1 of 2: " in row for row in packs] == [True, True]
+    whole, *parts = packs
+    assert [">shard 2 of 2: " in row or ">shard 1 of 2: " in row for row in parts] == [True, True]
+    assert "shard " not in whole
+    cells = re.findall(r'<td class="n">([^<]*)</td>', whole)
+    assert cells[:4] == ["40", "780 B", "40", "0"]
+    assert "Joined of 2 parts" in visit("report", **report_fields(run, "join")).text
 
 
 def test_a_pack_is_listed_with_what_it_wrote_and_its_report_opens(
