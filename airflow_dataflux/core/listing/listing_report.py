@@ -44,6 +44,7 @@ def write_report(files: ManifestFiles, manifest: Manifest, record: ListingRecord
         _LOG.warning("The report of the listing could not be written to %s: %s", uri, error)
         return None
     try:
+        files.remove_left(reports)
         for name in surplus_reports(files.names(reports)):
             files.delete(join_uri(reports, name))
     except Exception as error:  # noqa: BLE001 - there is one more than there should be, and the next run tries again

@@ -7,6 +7,10 @@ the store's retry policy: an answer that was lost is no failure. Assumptions: fi
 MiB), so they are read and written in one piece.
 Nothing is synced to the platter: a damaged part is found when it is read, because the index has its hash. Thread-safe.
 
+A writer that is killed leaves a local temporary file. It is locked (flock(2)) while it is written, and its name begins
+with the machine's digits. So `remove_left` knows which ones are left over: those of this machine that can be locked;
+of other machines, whose locks may not be seen here, those that were not written to for a day either.
+
 `gs://` goes through the Store, so that credentials, retries, pacing and `user_project` are the ones of the listing.
 """
 
@@ -14,19 +18,35 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
+import re
 import secrets
 import stat
+import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from airflow_dataflux.core.errors import InvalidRequestError, ManifestError
 from airflow_dataflux.core.gcs.store import Store
 from airflow_dataflux.core.manifest.bucket_files import BucketFiles, StoredFile, check_size
 from airflow_dataflux.core.manifest.location import INDEX_HEAD_BYTES, Location, check_is_index, parse_location
+from airflow_dataflux.core.runtime.machine import machine_id
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
+
+_TEMPORARY = re.compile(
+    r"\.(?:(?P<machine>[0-9a-f]{16})-)?[0-9a-f]{12}\."
+    r"(?:manifest\.json|part-.+\.parquet|\d{8}T\d{6}Z-.+\.html|\.writable-[0-9a-f]{12})\.tmp",
+    re.DOTALL,
+)
+"""What temporary files of ours are called; earlier versions did not name the machine."""
+
+_PROBE = re.compile(r"\.writable-[0-9a-f]{12}")
+
+_DAY_S = 86400.0
+"""No write takes so long."""
 
 
 class _Backend(Protocol):
@@ -109,6 +129,15 @@ class ManifestFiles:
         location = parse_location(uri)
         self._backend(location).check_writable(location)
 
+    def remove_left(self, uri: str) -> None:
+        """Remove temporary files that killed writers left directly in the directory `uri`. Never raises.
+
+        There are none in buckets.
+        """
+        location = parse_location(uri)
+        if location.scheme == "file":
+            self._local.remove_left(location)
+
     def check_replaceable(self, uri: str) -> None:
         """Prove that the index of a manifest may be replaced, if there is one (gs: one class B request).
 
@@ -176,13 +205,14 @@ class _LocalFiles:
     def write(self, location: Location, data: bytes) -> None:
         directory, name = os.path.split(location.path)
         # Short, so that it fits where the final name does; random, so that two writers never share it.
-        temporary = os.path.join(directory, f".{secrets.token_hex(6)}.{name[:200]}.tmp")
+        temporary = os.path.join(directory, f".{machine_id()}-{secrets.token_hex(6)}.{name[:200]}.tmp")
         try:
             os.makedirs(directory, exist_ok=True)
             try:
-                with open(temporary, "xb") as file:
+                with _open_locked(temporary) as file:
                     file.write(data)
-                os.replace(temporary, location.path)
+                    file.flush()
+                    os.replace(temporary, location.path)
             except BaseException:
                 with contextlib.suppress(OSError):
                     os.unlink(temporary)
@@ -213,10 +243,50 @@ class _LocalFiles:
         except OSError as error:
             raise ManifestError(f"Cannot read {location.uri}: {error.strerror or error}.", uri=location.uri) from error
 
+    def remove_left(self, location: Location) -> None:
+        try:
+            with os.scandir(location.path) as entries:
+                names = [entry.name for entry in entries]
+        except OSError:
+            return
+        for name in names:
+            path, match = os.path.join(location.path, name), _TEMPORARY.fullmatch(name)
+            with contextlib.suppress(OSError):
+                if match is not None:
+                    _remove_if_left(path, here=match["machine"] == machine_id())
+                elif _PROBE.fullmatch(name) and not os.lstat(path).st_size:
+                    _remove_if_left(path, here=False)
+
     def check_writable(self, location: Location) -> None:
         probe = location.below(f".writable-{secrets.token_hex(6)}")
         self.write(probe, b"")
         self.delete(probe)
+
+
+def _open_locked(path: str) -> IO[bytes]:
+    """Create a file, locked until it is closed."""
+    while True:
+        file = open(path, "xb")  # noqa: SIM115 - the caller closes it
+        try:
+            with contextlib.suppress(OSError):  # a file system without locks: nobody takes it for left over, then
+                fcntl.flock(file.fileno(), fcntl.LOCK_EX)
+            if os.fstat(file.fileno()).st_nlink:
+                return file
+        except BaseException:
+            file.close()
+            raise
+        file.close()  # it was taken for left over before it was locked, and removed
+
+
+def _remove_if_left(path: str, *, here: bool) -> None:
+    """Remove a temporary file that nobody writes any more. Raises OSError for others, and those of unknown state."""
+    descriptor = open_file(path, os.O_RDWR)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if here or time.time() - os.fstat(descriptor).st_mtime > _DAY_S:
+            os.unlink(path)
+    finally:
+        os.close(descriptor)
 
 
 class _OtherFiles:

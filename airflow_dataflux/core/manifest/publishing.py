@@ -117,6 +117,7 @@ class ManifestDraft:
         if before_writing is not None:
             before_writing(index)
         replaced = self._put(index)
+        self._cleanup.remove_left(self.directory)
         kept = {part.path for part in index.parts}
         _delete_all(
             self._cleanup,

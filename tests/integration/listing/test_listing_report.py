@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -169,12 +170,16 @@ def test_each_listing_has_a_report_of_its_own_and_the_latest_are_kept(server: GC
     for day in range(1, 26):
         (tmp_path / "reports" / f"202601{day:02}T000000Z-abcdef.html").write_text("<p>")
     (tmp_path / "reports" / "notes.html").write_text("<p>")
+    killed = tmp_path / "reports" / ".0123456789ab.20260101T000000Z-abcdef.html.tmp"
+    killed.write_text("<p")
+    os.utime(killed, (0, 0))
     before = report(tmp_path, first)
     _, (second,) = fetch(server, "few", manifest_uri=str(tmp_path), report=True, prefixes=("nothing/",))
     assert first.uri != second.uri
     assert report(tmp_path, first) == before
     assert after(Words(report(tmp_path, second)).words, "Objects") == "0"
     assert len(reports(tmp_path)) == KEPT_REPORTS + 1  # and the notes
+    assert not killed.exists()
 
 
 def test_reports_that_cannot_be_deleted_are_a_warning(

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
-from collections.abc import Iterator
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from manifest_samples import numbered, publish_rows
 
 from airflow_dataflux.core.errors import InvalidRequestError, ManifestError, ObjectNotFoundError
 from airflow_dataflux.core.gcs.store import ObjectVersion, StoredObject
@@ -137,3 +142,118 @@ def test_an_object_replaced_without_end_is_file_not_found() -> None:
     with pytest.raises(FileNotFoundError, match="gs://a-bucket/m/x"):
         ManifestFiles(store).read("gs://a-bucket/m/x")  # type: ignore[arg-type]
     assert store.reads == [1, 2, 3, 4]
+
+
+WRITER = """
+import os, sys
+from airflow_dataflux.core.manifest import ManifestFiles
+def wait(_source, _target):
+    print("writing", flush=True)
+    sys.stdin.read()
+os.replace, replace = wait, os.replace
+ManifestFiles().write(sys.argv[1], b"half of it")
+"""
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
+    """Start a process that has written a temporary file, and gives it its name when its standard input ends."""
+    started = []
+
+    def start_one(name: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", WRITER, str(tmp_path / name)]
+        started.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+        assert started[-1].stdout.readline() == "writing\n"
+        return started[-1]
+
+    yield start_one
+    for writer in started:
+        writer.kill()
+        writer.communicate()
+
+
+def temporary(directory: Path) -> list[str]:
+    return sorted(name for name in os.listdir(directory) if name.endswith(".tmp"))
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "part-0a1b2c3d-0-00000.parquet", "20260101T000000Z-r-3fa9c1.html"])
+def test_what_killed_writers_left_goes_with_the_next_manifest_and_what_is_being_written_stays(
+    tmp_path: Path, start: Callable[[str], subprocess.Popen[str]], name: str
+) -> None:
+    killed, living = start(name), start(name)
+    killed.kill()
+    killed.communicate()
+    assert len(temporary(tmp_path)) == 2
+    publish_rows(tmp_path, [numbered(10)])
+    assert len(temporary(tmp_path)) == 1
+    living.kill()
+    living.communicate()
+    publish_rows(tmp_path, [numbered(10)])
+    assert temporary(tmp_path) == []
+
+
+def test_temporary_files_of_other_machines_and_of_earlier_versions_stay_for_a_day(tmp_path: Path) -> None:
+    names = [
+        ".0123456789abcdef-0123456789ab.manifest.json.tmp",
+        ".0123456789ab.manifest.json.tmp",
+        ".writable-0123456789ab",
+    ]
+    for name in names:
+        (tmp_path / name).touch()
+    ManifestFiles().remove_left(str(tmp_path))
+    assert sorted(os.listdir(tmp_path)) == sorted(names)
+    for name in names:
+        os.utime(tmp_path / name, (time.time() - 90_000,) * 2)
+    with (tmp_path / names[0]).open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        ManifestFiles().remove_left(str(tmp_path))
+        assert os.listdir(tmp_path) == names[:1]
+    ManifestFiles().remove_left(str(tmp_path))
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_is_only_called_like_a_temporary_file_of_ours_stays(tmp_path: Path) -> None:
+    ours = ".0123456789ab.manifest.json.tmp"
+    names = [".0123456789ab.notes.tmp", "0123456789ab.manifest.json.tmp", ".012.manifest.json.tmp", f"{ours}.bak"]
+    for name in names:
+        (tmp_path / name).touch()
+    (tmp_path / ".writable-0123456789ab").write_bytes(b"mine")
+    (tmp_path / "file").touch()
+    (tmp_path / ours).symlink_to(tmp_path / "file")
+    (tmp_path / ours.replace("0", "1")).mkdir()
+    os.mkfifo(tmp_path / ours.replace("0", "2"))
+    before = sorted(os.listdir(tmp_path))
+    for name in before:
+        os.utime(tmp_path / name, (0, 0), follow_symlinks=False)
+    ManifestFiles().remove_left(str(tmp_path))
+    assert sorted(os.listdir(tmp_path)) == before
+
+
+def test_where_nobody_can_lock_temporary_files_stay_and_writing_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_descriptor: int, _how: int) -> None:
+        raise OSError(38, "Function not implemented")
+
+    (tmp_path / ".0123456789ab.manifest.json.tmp").touch()
+    os.utime(tmp_path / ".0123456789ab.manifest.json.tmp", (0, 0))
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    publish_rows(tmp_path, [numbered(10)])
+    assert len(temporary(tmp_path)) == 1
+
+
+def test_a_file_that_is_taken_for_left_over_before_it_is_locked_is_begun_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flock = fcntl.flock
+
+    def take_first(descriptor: int, how: int) -> None:
+        monkeypatch.undo()
+        ManifestFiles().remove_left(str(tmp_path))
+        assert temporary(tmp_path) == []
+        flock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", take_first)
+    ManifestFiles().write(f"{tmp_path}/manifest.json", b"whole")
+    assert os.listdir(tmp_path) == ["manifest.json"]
+    assert (tmp_path / "manifest.json").read_bytes() == b"whole"
