@@ -120,6 +120,7 @@ class PackOutput:
             try:
                 os.makedirs(self.directory, exist_ok=True)
                 self._tree = DestinationTree(self.directory)
+                self._tree.remove_left()
             except OSError as error:
                 raise DestinationError(
                     f"The pack cannot be written to {self.directory}: {error.strerror}. Choose another output.",

@@ -18,9 +18,11 @@ import fcntl
 import glob
 import hashlib
 import os
+import re
 import shutil
 import stat
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import msgspec
@@ -29,9 +31,14 @@ from airflow_dataflux.core.errors import DestinationBusyError, DestinationError
 from airflow_dataflux.core.manifest.files import open_file
 from airflow_dataflux.core.runtime.cancel import CancelToken
 from airflow_dataflux.core.runtime.timeouts import LOCK_WAIT_S
+from airflow_dataflux.core.staging.earlier_files import is_accountable
 from airflow_dataflux.core.staging.localfile import UNFINISHED, DestinationTree, advice_for
 from airflow_dataflux.core.staging.localpath import OWN_DIRECTORY
-from airflow_dataflux.core.staging.receipt import progress_name, receipt_name, receipt_names
+from airflow_dataflux.core.staging.receipt import ReceiptFiles, progress_name, receipt_name, receipt_names
+
+_LOCK_NAME = re.compile(r"lock(?:-(\d+-of-\d+))?")
+
+_TRIALS = ("-try", "-tried")
 
 _NEWBORN_S = 3600.0
 """A partial directory without a lock file may belong to a staging that just begins; older ones do not."""
@@ -71,9 +78,10 @@ class Place:
         parent, name = os.path.split(self.destination)
         return os.path.join(parent, f".{_shortened(name)}.dataflux-partial-")
 
-    def partials(self) -> list[str]:
-        """Return the partial directories for this destination that exist."""
-        return glob.glob(glob.escape(self._partial_stem) + "[0-9a-f]" * 16)
+    def partials(self, *suffixes: str) -> list[str]:
+        """Return the partial directories for this destination that exist, or those with a suffix."""
+        any_partial = glob.escape(self._partial_stem) + "[0-9a-f]" * 16
+        return [path for suffix in suffixes or ("",) for path in glob.glob(any_partial + suffix)]
 
 
 def _shortened(name: str) -> str:
@@ -273,7 +281,7 @@ def open_workspace(place: Place, cancel: CancelToken) -> Workspace:
                 no_rename = _why_no_rename(root) if new_tree else no_rename
                 if not (new_tree and no_rename):
                     check_own_files(place, tree.own_path)
-                    tree.remove_stale(place.scope)
+                    tree.remove_left(place.scope)
                     stale = _read_record(lock_fd)
                     return Workspace(place, root, new_tree, found_empty, tree, lock_fd, stale, no_rename)
             if found_empty and new_tree and _is_at(tree.root_fd, root):
@@ -294,16 +302,14 @@ def _why_no_rename(partial: str) -> str:
 
     Object stores that are mounted as file systems, and some others, cannot rename directories.
     """
-    before, after = f"{partial}-try", f"{partial}-tried"
+    before, after = _trial_paths(partial)
     try:
         os.makedirs(before, exist_ok=True)
         os.rename(before, after)
     except OSError as error:
         return f"directories cannot be renamed here ({error.strerror})"
     finally:
-        for path in (before, after):
-            with contextlib.suppress(OSError):
-                os.rmdir(path)
+        _remove_trials(partial)
     return ""
 
 
@@ -406,6 +412,10 @@ class AbandonedTree:
 def abandoned_trees(workspace: Workspace, closing: contextlib.ExitStack) -> list[AbandonedTree]:
     """Return the abandoned trees of a destination but the one that is built in; locked until `closing` closes them."""
     found = []
+    for trial in workspace.place.partials(*_TRIALS):
+        partial = trial.rpartition("-")[0]
+        if partial == workspace.root or not os.path.lexists(partial):
+            _remove_trials(partial)
     for path in workspace.place.partials():
         if path == workspace.root:
             continue
@@ -423,7 +433,59 @@ def abandoned_trees(workspace: Workspace, closing: contextlib.ExitStack) -> list
         except OSError:
             continue  # somebody works on it
         found.append(AbandonedTree(path=path, record=_read_record(lock_fd)))
+        _remove_trials(path)
     return found
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AbandonedScope:
+    """What a killed staging of another scope left, on which nobody works: its lock is held meanwhile.
+
+    Attributes:
+        scope: which one.
+        record: composites that may be left of it, None if there are none.
+    """
+
+    scope: str
+    record: AttemptRecord | None
+    _tree: DestinationTree
+    _lock_fd: int
+
+    def clear(self) -> None:
+        """Remove it: no composite of it is left."""
+        files = ReceiptFiles(self._tree, self.scope)
+        files.remove(progress_name(self.scope))
+        files.remove_unnamed_objects()
+        if self.record is not None:
+            os.ftruncate(self._lock_fd, 0)
+
+
+def abandoned_scopes(workspace: Workspace) -> Iterator[AbandonedScope]:
+    """Yield the other scopes that this staging deals with and on which nobody works, each locked meanwhile.
+
+    Those are shards of other divisions of the data, whose stagings may have been killed; nobody else comes for them.
+    """
+    tree, own = workspace.tree, workspace.place.scope
+    for name in sorted(os.listdir(tree.own_fd)):
+        match = _LOCK_NAME.fullmatch(name)
+        if match is None or name == lock_name(own) or not is_accountable(own, scope := match[1] or ""):
+            continue
+        with contextlib.ExitStack() as held, contextlib.suppress(OSError):
+            lock_fd = open_file(name, os.O_RDWR, dir_fd=tree.own_fd)
+            held.callback(os.close, lock_fd)
+            fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails if somebody works on it, or nobody can tell
+            yield AbandonedScope(scope=scope, record=_read_record(lock_fd), _tree=tree, _lock_fd=lock_fd)
+
+
+def _remove_trials(partial: str) -> None:
+    """Remove what a staging that was killed while it tried to rename a directory left beside its tree."""
+    for path in _trial_paths(partial):
+        with contextlib.suppress(OSError):
+            os.rmdir(path)
+
+
+def _trial_paths(partial: str) -> tuple[str, str]:
+    return partial + _TRIALS[0], partial + _TRIALS[1]
 
 
 def _changed_at(path: str) -> float:

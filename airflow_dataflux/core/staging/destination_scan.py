@@ -58,6 +58,7 @@ from airflow_dataflux.core.staging.receipt import (
     SKIPPED,
     STATE_SCHEMA,
     Receipt,
+    progress_name,
     read_objects,
     read_receipt,
     receipt_name,
@@ -378,6 +379,8 @@ def unchanged_since(manifest: Manifest, request: StageRequest, scope: str) -> tu
             return None
         closing.callback(os.close, own_fd)
         name = receipt_name(scope)
+        if progress_name(scope) in os.listdir(own_fd):
+            return None  # a try was interrupted, perhaps behind its receipt: what it left is to be removed
         if not scope and receipt_names(own_fd) != [name]:
             return None  # shards were staged here too: the full scan sorts that out
         receipt = read_receipt(own_fd, name)

@@ -85,12 +85,12 @@ def earlier_stagings(own_fd: int | None, scope: str) -> list[EarlierStaging]:
     receipts = [receipt for name in receipt_names(own_fd) if (receipt := read_receipt(own_fd, name))]
     receipts.sort(key=lambda receipt: receipt.finished_at, reverse=True)
     return [
-        EarlierStaging(receipt, _keep_open(own_fd, receipt), accountable=_is_accountable(scope, receipt.scope))
+        EarlierStaging(receipt, _keep_open(own_fd, receipt), accountable=is_accountable(scope, receipt.scope))
         for receipt in receipts
     ]
 
 
-def _is_accountable(scope: str, earlier_scope: str) -> bool:
+def is_accountable(scope: str, earlier_scope: str) -> bool:
     """Return whether a staging of `scope` deals with what a receipt of `earlier_scope` placed.
 
     A whole manifest's staging deals with all. A shard's deals with its own; the first shard also with those of other

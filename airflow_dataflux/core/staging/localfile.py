@@ -2,7 +2,8 @@
 
 Guarantees: a file becomes visible under its name in one step, complete; a process that is killed leaves nothing
 behind where the file system has anonymous files (`O_TMPFILE`: ext4, xfs, btrfs, tmpfs), else only files in
-`.dataflux/unfinished` (on another file system that is mounted inside the destination: hidden files beside their place).
+`.dataflux/unfinished` (on another file system than that: hidden files beside their place), and its mark
+(`writer_mark.py`). Whoever comes next removes them; the directory is there only while somebody needs it.
 Directories are opened one segment at a time relative to the one above and never through a symlink, so a symlink planted
 in the destination is refused as a directory and replaced as a file.
 
@@ -18,15 +19,20 @@ import contextlib
 import errno
 import itertools
 import os
-import secrets
+import re
 import stat
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import msgspec
 
 from airflow_dataflux.core.errors import DestinationError, InsufficientSpaceError
 from airflow_dataflux.core.staging.localpath import OWN_DIRECTORY
+from airflow_dataflux.core.staging.writer_mark import WriterMark, other_marks, remove_mark
+
+T = TypeVar("T")
 
 UNFINISHED = "unfinished"
 """Directory of temporary files, below `.dataflux`."""
@@ -34,6 +40,10 @@ UNFINISHED = "unfinished"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NAMED = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _ANONYMOUS = os.O_WRONLY | os.O_CLOEXEC | getattr(os, "O_TMPFILE", 0)
+_TEMPORARY = re.compile(r"\.dataflux-(?P<scope>[^~]*)~(?P<digits>[0-9a-f]{12})-.+", re.DOTALL)
+_MOST_ATTEMPTS = 1000
+"""As often as others may remove a directory between two system calls of ours."""
+
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -52,7 +62,6 @@ class DestinationTree:
         destination: what messages call it: the path that the user gave, also while a new tree is built beside it.
         root_fd: open.
         own_fd: the directory of receipts and locks, open: `.dataflux` below the root, unless another was given.
-        temporary_fd: `unfinished` below that, open; on another file system than the root's if its parent is.
         trial_fd: open directory on the root's file system, hidden if possible, to try out what it can do.
         anonymous: the root's file system has anonymous files that can be given a name.
     """
@@ -75,17 +84,30 @@ class DestinationTree:
             self.root_fd = _kept_open(opened, os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
             self._device = os.fstat(self.root_fd).st_dev
             self.own_fd = _kept_open(opened, self._open_own(receipt_directory))
-            try:
-                self.temporary_fd = _kept_open(opened, _open_or_make(UNFINISHED, self.own_fd))
-            except OSError as error:
-                raise self.failed(error, os.path.join(self.own_path, UNFINISHED)) from error
-            self._temporary_device = os.fstat(self.temporary_fd).st_dev
-            self.trial_fd = self.temporary_fd if self._temporary_device == self._device else self.root_fd
-            self._mark = f"{scope}~{secrets.token_hex(6)}"
+            self._own_device = os.fstat(self.own_fd).st_dev
+            self._temporary_fd = -1
+            self._opening = threading.Lock()
+            self._scope = scope
             self._numbers = itertools.count()
+            beside = self._own_device != self._device
+            self.trial_fd = self.root_fd if beside else self.own_fd
+            try:
+                self._mark = WriterMark(self.own_fd)
+                opened.callback(self.finish)
+                if beside:
+                    self._mark.note_elsewhere()
+            except OSError as error:
+                raise self.failed(error, self.own_path) from error
+            self._check_unfinished()
             self.anonymous = self._try_anonymous()
             self._on_disk = os.major(self._device) != 0
             self._opened = opened.pop_all()
+
+    def finish(self) -> None:
+        """Take back what is there only while files are written, after the last of them. Idempotent."""
+        with contextlib.suppress(OSError):
+            os.rmdir(UNFINISHED, dir_fd=self.own_fd)  # unless somebody else has a file in it
+        self._mark.remove()
 
     def close(self) -> None:
         """Close the directory."""
@@ -111,25 +133,99 @@ class DestinationTree:
                 path=receipt_directory,
             ) from error
 
-    def temporary_place(self, directory_fd: int) -> tuple[bool, int]:
-        """Return whether files of a directory begin as anonymous ones, and where they get a name meanwhile if not.
+    def begins_anonymous(self, directory_fd: int) -> bool:
+        """Return whether files of a directory begin without a name."""
+        return self.anonymous and os.fstat(directory_fd).st_dev == self._device
 
-        A file can only be linked or renamed within its file system.
+    def make_named(self, directory_fd: int, make: Callable[[str, int], T]) -> tuple[T, str, int]:
+        """Make a file under a temporary name, for a directory: on its file system, or it could not be renamed.
+
+        Return what `make` returned, who was given a name and an open directory, and these two. Raises OSError.
         """
-        device = os.fstat(directory_fd).st_dev
-        anonymous = self.anonymous and device == self._device
-        return anonymous, self.temporary_fd if device == self._temporary_device else directory_fd
+        name = self.temporary_name()
+        if os.fstat(directory_fd).st_dev != self._own_device:
+            self._mark.note_elsewhere()
+            return make(name, directory_fd), name, directory_fd
+        while True:
+            place = self._unfinished()
+            try:
+                return make(name, place), name, place
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.ESTALE) or self._is_unfinished(place):
+                    raise
+            # Somebody was ready and removed the directory while there was nothing in it: it is made again.
+
+    def _unfinished(self) -> int:
+        """Return the directory of temporary files, open. Made when it is needed first."""
+        with self._opening:
+            attempts = itertools.count(1)
+            while not self._is_unfinished(self._temporary_fd):
+                try:
+                    made = _open_or_make(UNFINISHED, self.own_fd)
+                except FileNotFoundError:
+                    if next(attempts) == _MOST_ATTEMPTS:
+                        raise  # the own directory is gone, too
+                    continue  # made, and removed by somebody else before it was open
+                # One that was removed stays open with the others: another thread may be about to use it.
+                self._opened.callback(os.close, made)
+                self._temporary_fd = made
+            return self._temporary_fd
+
+    def _check_unfinished(self) -> None:
+        """Raise DestinationError if something else is where the directory of temporary files would be."""
+        with contextlib.suppress(FileNotFoundError):
+            there = os.stat(UNFINISHED, dir_fd=self.own_fd, follow_symlinks=False)
+            if not stat.S_ISDIR(there.st_mode):
+                error = NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+                raise self.failed(error, os.path.join(self.own_path, UNFINISHED))
+
+    def _is_unfinished(self, descriptor: int) -> bool:
+        try:
+            there = os.stat(UNFINISHED, dir_fd=self.own_fd, follow_symlinks=False)
+            return descriptor >= 0 and os.path.samestat(os.fstat(descriptor), there)
+        except OSError:
+            return False
 
     def temporary_name(self) -> str:
         """Return a name that nobody else uses, hidden wherever it is."""
-        return f".dataflux-{self._mark}-{next(self._numbers):x}"
+        return f".dataflux-{self._scope}~{self._mark.digits}-{next(self._numbers):x}"
 
-    def remove_stale(self, scope: str) -> None:
-        """Remove temporary files that a killed staging of this scope left. Its lock must be held."""
-        for name in os.listdir(self.temporary_fd):
-            if name.startswith(f".dataflux-{scope}~"):
+    def remove_left(self, scope: str | None = None) -> None:
+        """Remove temporary files of writers that have ended, whoever they were.
+
+        With a scope whose lock is held, also those of it that no mark tells of: earlier versions made none.
+        """
+        with other_marks(self.own_fd, self._mark) as marks:
+            known, kept = {mark.digits: mark for mark in marks}, set[str]()
+
+            def remove(name: str, directory_fd: int, *, without_mark: bool) -> None:
+                match = _TEMPORARY.fullmatch(name)
+                if match is None or match["digits"] == self._mark.digits:
+                    return
+                mark = known.get(match["digits"])
+                if mark is None and not (without_mark and match["scope"] == scope):
+                    return
                 with contextlib.suppress(OSError):
-                    os.unlink(name, dir_fd=self.temporary_fd)
+                    changed_at = os.stat(name, dir_fd=directory_fd, follow_symlinks=False).st_mtime
+                    if mark is None or (mark.ended and changed_at <= mark.unwritten_since):
+                        os.unlink(name, dir_fd=directory_fd)
+                        return
+                kept.add(match["digits"])
+
+            with contextlib.ExitStack() as closing:
+                directories = [self.own_fd]
+                with contextlib.suppress(OSError):
+                    directories.append(_kept_open(closing, open_existing(UNFINISHED, self.own_fd)))
+                for directory_fd in directories:
+                    for name in os.listdir(directory_fd):
+                        remove(name, directory_fd, without_mark=True)
+            if any(mark.ended and mark.elsewhere for mark in marks):
+                for _path, _directories, names, directory_fd in os.fwalk(".", dir_fd=self.root_fd):
+                    for name in names:
+                        remove(name, directory_fd, without_mark=False)
+            for mark in marks:
+                if mark.ended and mark.digits not in kept:
+                    remove_mark(self.own_fd, mark)
 
     def seconds_a_file(self) -> float:
         """Return how long the file system takes for a small file, at best. To be asked before other threads work."""
@@ -329,7 +425,7 @@ class TreeWriter:
         self._tree = tree
         self._directory = OpenDirectory(tree.root_fd, make=True)
         self._place_of = ""
-        self._anonymous, _ = tree.temporary_place(tree.root_fd)
+        self._anonymous = tree.begins_anonymous(tree.root_fd)
 
     def __enter__(self) -> TreeWriter:
         return self
@@ -344,7 +440,7 @@ class TreeWriter:
         except OSError as error:
             raise self._tree.failed(error, path) from error
         if path != self._place_of:
-            self._anonymous, _ = self._tree.temporary_place(descriptor)
+            self._anonymous = self._tree.begins_anonymous(descriptor)
             self._place_of = path
         return descriptor
 
@@ -392,9 +488,12 @@ class TreeWriter:
             os.link(source_name, name, src_dir_fd=source_fd, dst_dir_fd=directory_fd, follow_symlinks=False)
         except FileExistsError:
             # linkat(2) never replaces: a second name, then one rename that does.
-            _, temporary_fd = self._tree.temporary_place(directory_fd)
-            temporary = self._tree.temporary_name()
-            os.link(source_name, temporary, src_dir_fd=source_fd, dst_dir_fd=temporary_fd, follow_symlinks=False)
+            _, temporary, temporary_fd = self._tree.make_named(
+                directory_fd,
+                lambda name, place: os.link(
+                    source_name, name, src_dir_fd=source_fd, dst_dir_fd=place, follow_symlinks=False
+                ),
+            )
             try:
                 os.rename(temporary, name, src_dir_fd=temporary_fd, dst_dir_fd=directory_fd)
             finally:
@@ -428,14 +527,15 @@ class PendingFile:
         self._name = name
         self._path = path
         self._temporary: str | None = None
+        self._temporary_fd = -1
         self._fd = -1
-        anonymous, self._temporary_fd = tree.temporary_place(directory_fd)
         try:
-            if anonymous:
+            if tree.begins_anonymous(directory_fd):
                 self._fd = os.open(".", _ANONYMOUS, 0o666, dir_fd=directory_fd)
             else:
-                self._temporary = tree.temporary_name()
-                self._fd = os.open(self._temporary, _NAMED, 0o666, dir_fd=self._temporary_fd)
+                self._fd, self._temporary, self._temporary_fd = tree.make_named(
+                    directory_fd, lambda name, place: os.open(name, _NAMED, 0o666, dir_fd=place)
+                )
             if size:
                 tree.reserve(self._fd, size)
         except OSError as error:
@@ -498,8 +598,10 @@ class PendingFile:
             os.link(source, self._name, dst_dir_fd=self._directory_fd, follow_symlinks=True)
         except FileExistsError:
             # linkat(2) never replaces: a second name, then one rename that does.
-            self._temporary = self._tree.temporary_name()
-            os.link(source, self._temporary, dst_dir_fd=self._temporary_fd, follow_symlinks=True)
+            _, self._temporary, self._temporary_fd = self._tree.make_named(
+                self._directory_fd,
+                lambda name, place: os.link(source, name, dst_dir_fd=place, follow_symlinks=True),
+            )
             self._rename()
 
     def _rename(self) -> None:

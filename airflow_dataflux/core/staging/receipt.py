@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -195,11 +196,26 @@ class ReceiptFiles:
         return name, digest
 
     def write(self, receipt: Receipt) -> None:
-        """Write the receipt, and remove the objects files that it replaces."""
+        """Write the receipt, and remove the objects files that it replaces, also those of killed stagings."""
         earlier = read_receipt(self._tree.own_fd, self.receipt_name)
         self._tree.write_own(self.receipt_name, msgspec.json.format(msgspec.json.encode(receipt)))
         if earlier is not None and earlier.objects_file not in ("", receipt.objects_file):
             self.remove(earlier.objects_file)
+        self.remove_unnamed_objects()
+
+    def remove_unnamed_objects(self) -> None:
+        """Remove objects files of this scope that its receipt does not name. The scope's lock must be held.
+
+        A staging that is killed before it writes its receipt leaves one. A receipt that cannot be read may name any.
+        """
+        receipt = read_receipt(self._tree.own_fd, self.receipt_name)
+        names = os.listdir(self._tree.own_fd)
+        if receipt is None and self.receipt_name in names:
+            return
+        ours = re.compile(rf"objects{_suffix(self._scope)}-[0-9a-f]{{8}}\.parquet")
+        for name in names:
+            if ours.fullmatch(name) and (receipt is None or name != receipt.objects_file):
+                self.remove(name)
 
     def remove_superseded(self, earlier: Iterable[Receipt]) -> None:
         """Remove receipts of other scopes whose files are in this scope's receipt now."""

@@ -47,6 +47,7 @@ from airflow_dataflux.core.staging.destination import (
     AbandonedTree,
     Place,
     Workspace,
+    abandoned_scopes,
     abandoned_trees,
     check_destination,
     check_own_files,
@@ -305,6 +306,9 @@ def sweep_before(run: Run, workspace: Workspace, plan: FetchPlan) -> None:
         run.cleanup.before()
         if workspace.stale is not None:
             run.cleanup.sweep_record(workspace.stale)
+        for scope in abandoned_scopes(workspace):
+            if scope.record is None or run.cleanup.sweep_record(scope.record):
+                scope.clear()
         if plan.rules.compose:
             workspace.record(run.cleanup.record())
 
@@ -391,6 +395,7 @@ def conclude(
         if workspace.new_tree:
             # What a killed try of this very manifest fetched is all in the manifest; nothing else can be here.
             kept = []
+        tree.remove_left(run.scope)  # a worker may have been killed
         files = ReceiptFiles(tree, run.scope)
         name, digest = files.write_objects(final_states(run.manifest, found.states, run.request.strip_prefix, kept))
         receipt = run.figures.receipt(
@@ -402,7 +407,8 @@ def conclude(
             receipt = msgspec.structs.replace(receipt, deleted=removed)
             files.write(receipt)
         info = _report(run, workspace, receipt, found)
-        progress.finish()
+        tree.finish()
+        progress.finish()  # last: as long as it is there, the next try looks for what is left
         try:
             workspace.publish()
         except DestinationBusyError:

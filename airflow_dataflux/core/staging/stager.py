@@ -144,6 +144,7 @@ def _unchanged_report(recorder: StagingRecorder, receipt: Receipt, request: Stag
         return None
     history = StagingHistory(recorder=recorder, found=None)
     try:
+        tree.remove_left()
         return write_report(tree, receipt, history, request.identity.run)
     finally:
         tree.close()

@@ -32,7 +32,9 @@ def tree(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def files_below(tree: DestinationTree) -> list[str]:
-    return sorted(path.relative_to(tree.root).as_posix() for path in Path(tree.root).rglob("*") if path.is_file())
+    """Return all files but the mark of the tree's own writer."""
+    found = (path for path in Path(tree.root).rglob("*") if path.is_file() and not path.name.startswith("writer~"))
+    return sorted(path.relative_to(tree.root).as_posix() for path in found)
 
 
 def test_a_file_is_there_with_its_content_and_what_identifies_it(tree: DestinationTree) -> None:
@@ -181,6 +183,8 @@ def test_what_has_run_out_is_named_though_there_is_a_little_again(
 
 
 def test_no_descriptor_stays_open(tree: DestinationTree) -> None:
+    for _ in range(2):
+        tree.write_own("replaced", b"")  # the directory of temporary files is open from now on
     before = len(os.listdir("/proc/self/fd"))
     for number in range(20):
         with TreeWriter(tree) as writer:
@@ -191,24 +195,45 @@ def test_no_descriptor_stays_open(tree: DestinationTree) -> None:
 
 
 def test_a_batch_in_many_deep_directories_holds_only_one_directory_open(tree: DestinationTree) -> None:
+    for _ in range(2):
+        tree.write_own("replaced", b"")  # the directory of temporary files is open from now on
     before = len(os.listdir("/proc/self/fd"))
     with TreeWriter(tree) as writer:
         for number in range(100):
             writer.write(f"d{number:03}/e/f/g.bin", b"x")
             assert len(os.listdir("/proc/self/fd")) == before + 1
         writer.write("top.bin", b"x")
-    assert len(files_below(tree)) == 101
+    assert len(files_below(tree)) == 102
 
 
-def test_temporary_files_of_a_killed_staging_are_removed_by_its_own_scope_only(tmp_path: Path) -> None:
-    first, second = DestinationTree(str(tmp_path), "00000-of-00002"), DestinationTree(str(tmp_path), "00001-of-00002")
+def test_temporary_files_of_earlier_versions_are_removed_by_their_own_scope_only(tmp_path: Path) -> None:
+    opened = DestinationTree(str(tmp_path), "00000-of-00002")
     directory = tmp_path / ".dataflux/unfinished"
-    for opened in (first, second):
-        (directory / opened.temporary_name()).write_bytes(b"left")
-    first.remove_stale("00000-of-00002")
-    assert [path.name.partition("~")[0] for path in directory.iterdir()] == [".dataflux-00001-of-00002"]
-    first.close()
-    second.close()
+    directory.mkdir()
+    for scope in ("00000-of-00002", "00001-of-00002", ""):
+        (directory / f".dataflux-{scope}~0123456789ab-0").write_bytes(b"left")
+    opened.remove_left("00000-of-00002")
+    assert {path.name.partition("~")[0] for path in directory.iterdir()} == {".dataflux-", ".dataflux-00001-of-00002"}
+    opened.close()
+    assert len(list(directory.iterdir())) == 2
+
+
+def test_one_that_is_ready_takes_nothing_from_one_that_writes(tree: DestinationTree) -> None:
+    other = DestinationTree(tree.root, "00001-of-00002")
+    with TreeWriter(tree) as writer:
+        writer.write("a", b"1")
+        writer.write("a", b"2")  # replaces: that takes a temporary name
+        other.close()
+        writer.write("a", b"3")
+        with writer.begin("b") as file:
+            file.append(b"4")
+            DestinationTree(tree.root).close()
+            file.publish()
+        writer.write("b", b"5")
+    assert (Path(tree.root, "a").read_bytes(), Path(tree.root, "b").read_bytes()) == (b"3", b"5")
+    tree.close()
+    assert files_below(tree) == ["a", "b"]
+    assert list(Path(tree.root, ".dataflux").iterdir()) == []
 
 
 def test_a_slow_file_system_is_told_from_a_fast_one(tree: DestinationTree, monkeypatch: pytest.MonkeyPatch) -> None:
