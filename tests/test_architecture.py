@@ -154,6 +154,19 @@ def test_threads_are_started_where_a_refusal_becomes_an_error_of_ours() -> None:
     assert [source for source in sources if "threading.Thread(" in source and "start_threads(" not in source] == []
 
 
+def test_what_decodes_into_a_type_is_made_while_its_module_is_imported() -> None:
+    """msgspec crashes if two threads are the first to decode into a type (`decode(data, type=…)`)."""
+    found = [
+        f"{path.name}:{call.lineno}"
+        for path in PACKAGE.rglob("*.py")
+        if "testing" not in path.parts
+        for call in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(call, ast.Call) and any(keyword.arg == "type" for keyword in call.keywords)
+        if ast.unparse(call.func).endswith(".decode")
+    ]
+    assert found == []
+
+
 def test_the_hook_knows_no_operator() -> None:
     assert offenders(imports_from("hooks"), *ours("operators", "links", "plugin")) == []
 

@@ -46,6 +46,9 @@ class _FormatOnly(msgspec.Struct):
     format: str
 
 
+_FORMAT_ONLY = msgspec.json.Decoder(_FormatOnly)
+
+
 class DocumentUnavailableError(DatafluxError):
     """The document cannot be shown here. The message says why, in words for whoever wants to read it."""
 
@@ -88,7 +91,7 @@ def _is_ours(document: Document, data: bytes) -> bool:
     from airflow_dataflux.core.staging.receipt import FORMAT as RECEIPT_FORMAT
 
     try:
-        found = msgspec.json.decode(data, type=_FormatOnly).format
+        found = _FORMAT_ONLY.decode(data).format
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
     return found == (MANIFEST_FORMAT if document == "manifest" else RECEIPT_FORMAT)

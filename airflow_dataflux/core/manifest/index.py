@@ -60,6 +60,10 @@ class _FormatOnly(msgspec.Struct):
     format: str
 
 
+_INDEX = msgspec.json.Decoder(Index)
+_FORMAT_ONLY = msgspec.json.Decoder(_FormatOnly)
+
+
 def build_index(
     *,
     bucket: str,
@@ -125,14 +129,14 @@ def encode_index(index: Index) -> bytes:
 def decode_index(data: bytes, uri: str) -> Index:
     """Parse and check an index file. Raises ManifestError naming `uri`."""
     try:
-        found = msgspec.json.decode(data, type=_FormatOnly).format
+        found = _FORMAT_ONLY.decode(data).format
         if found != FORMAT:
             raise ManifestError(
                 f"{uri} has the format {found!r}, this version reads {FORMAT!r}. Upgrade airflow-provider-dataflux, or "
                 "list the bucket again.",
                 uri=uri,
             )
-        index = msgspec.json.decode(data, type=Index)
+        index = _INDEX.decode(data)
         check_bucket_name(index.bucket)
         for part in index.parts:
             _check_part(part, uri)

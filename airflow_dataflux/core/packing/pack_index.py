@@ -95,6 +95,9 @@ class ShardRecord(msgspec.Struct, frozen=True, kw_only=True):
             position += size + -size % BLOCK_BYTES
 
 
+_RECORD = msgspec.msgpack.Decoder(ShardRecord)
+
+
 def record_name(shard_name: str) -> str:
     """Return where the record of a shard lies, relative to the pack."""
     return f"{RECORD_DIRECTORY}/{shard_name}.record"
@@ -109,7 +112,7 @@ def decode_record(data: bytes) -> ShardRecord | None:
     """Return the record of a file, None if it is damaged, of another format, or no record at all."""
     try:
         inflated = zlib.decompressobj().decompress(data, _MOST_RECORD_BYTES)
-        record = msgspec.msgpack.decode(inflated, type=ShardRecord)
+        record = _RECORD.decode(inflated)
     except (zlib.error, msgspec.MsgspecError):
         return None
     lengths = {len(column) for column in (record.names, record.sizes, record.generations, record.crcs)}
@@ -180,10 +183,13 @@ class _Index(msgspec.Struct):
     shardlist: tuple[IndexedShard, ...]
 
 
+_INDEX = msgspec.json.Decoder(_Index)
+
+
 def decode_index(data: bytes) -> PackDescription | None:
     """Return what an `index.json` describes, None if it is none of ours."""
     try:
-        found = msgspec.json.decode(data, type=_Index)
+        found = _INDEX.decode(data)
     except (msgspec.MsgspecError, RecursionError):
         return None
     return msgspec.structs.replace(found.dataflux, shards=found.shardlist)

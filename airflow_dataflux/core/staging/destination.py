@@ -52,6 +52,9 @@ class AttemptRecord(msgspec.Struct, frozen=True, kw_only=True):
     attempt_prefix: str
 
 
+_ATTEMPT = msgspec.json.Decoder(AttemptRecord)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Place:
     """Where to build what.
@@ -387,7 +390,7 @@ def _is_at(descriptor: int, path: str) -> bool:
 
 def _read_record(lock_fd: int) -> AttemptRecord | None:
     try:
-        return msgspec.json.decode(os.pread(lock_fd, 1 << 16, 0), type=AttemptRecord)
+        return _ATTEMPT.decode(os.pread(lock_fd, 1 << 16, 0))
     except (OSError, msgspec.DecodeError, RecursionError):
         return None
 

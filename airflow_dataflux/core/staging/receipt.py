@@ -164,6 +164,9 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
         }
 
 
+_RECEIPT = msgspec.json.Decoder(Receipt)
+
+
 class ReceiptFiles:
     """The receipts of one destination."""
 
@@ -307,7 +310,7 @@ def read_receipt(own_fd: int, name: str) -> Receipt | None:
     try:
         descriptor = open_file(name, dir_fd=own_fd)
         with os.fdopen(descriptor, "rb") as file:
-            receipt = msgspec.json.decode(file.read(), type=Receipt)
+            receipt = _RECEIPT.decode(file.read())
     except (OSError, msgspec.DecodeError, RecursionError):
         return None
     plain = receipt.objects_file and "/" not in receipt.objects_file
