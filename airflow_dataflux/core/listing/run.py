@@ -70,7 +70,7 @@ side by side are faster with small pages."""
 
 
 def streams_for(page_s: float | None, *, processors: int, requests_per_s: float | None = None) -> int:
-    """Return how many streams keep the processors busy where a page takes so long: twice as many as wait for one.
+    """Return how many streams keep the processors busy where a page takes so long: half as many again as wait for one.
 
     Args:
         page_s: from the request of a page to its rows; None: not known.
@@ -79,7 +79,7 @@ def streams_for(page_s: float | None, *, processors: int, requests_per_s: float 
     """
     if page_s is None:
         return DEFAULT_STREAMS
-    wanted = 2 * page_s * processors / PAGE_CPU_S
+    wanted = 1.5 * page_s * processors / PAGE_CPU_S
     if requests_per_s is not None:
         wanted = min(wanted, 2 * page_s * requests_per_s)
     return max(SMALL_STREAMS, min(MOST_STREAMS, math.ceil(wanted)))
