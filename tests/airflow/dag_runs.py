@@ -31,6 +31,13 @@ def dag_bag_class() -> Any:
     return DagBag
 
 
+def serialisation_class() -> Any:
+    """Return Airflow's class that writes DAGs for the scheduler, which has another name since 3.2."""
+    from airflow.serialization import serialized_objects
+
+    return getattr(serialized_objects, "DagSerialization", None) or serialized_objects.SerializedDAG
+
+
 @cache
 def dag_bag() -> Any:
     """Return all DAGs of the folder, parsed once. Needs the database in 2.11."""

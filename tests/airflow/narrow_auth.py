@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
@@ -25,4 +26,5 @@ class NarrowAuthManager(SimpleAuthManager):
 
 def token(manager: Any, username: str) -> str:
     """Return a token of a user that may read what its name says."""
-    return manager.generate_jwt(SimpleAuthManagerUser(username=username, role="VIEWER", teams=None))
+    teams = {"teams": None} if "teams" in inspect.signature(SimpleAuthManagerUser).parameters else {}  # 3.2 on
+    return manager.generate_jwt(SimpleAuthManagerUser(username=username, role="VIEWER", **teams))

@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from dag_runs import AIRFLOW_3, EXAMPLE_FILES, EXAMPLES, dag_bag
+from dag_runs import EXAMPLE_FILES, EXAMPLES, dag_bag, serialisation_class
 
 from airflow_dataflux import (
     ChangedPartitionsOperator,
@@ -71,16 +71,9 @@ def test_every_dag_file_imports_and_every_dag_has_tasks() -> None:
 
 
 def test_every_dag_survives_serialisation() -> None:
-    if AIRFLOW_3:
-        from airflow.serialization.serialized_objects import DagSerialization
-
-        there, back = DagSerialization.to_dict, DagSerialization.from_dict
-    else:
-        from airflow.serialization.serialized_objects import SerializedDAG
-
-        there, back = SerializedDAG.to_dict, SerializedDAG.from_dict
+    serialisation = serialisation_class()
     for dag in dag_bag().dags.values():
-        again = back(there(dag))
+        again = serialisation.from_dict(serialisation.to_dict(dag))
         assert sorted(again.task_ids) == sorted(dag.task_ids)
 
 

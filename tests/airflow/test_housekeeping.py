@@ -34,11 +34,21 @@ class Event:
         self.partitions += partitions
 
 
+class OutletEvents:
+    """An event for each outlet, found by its URI: assets of Airflow 3.1 have no hash."""
+
+    def __init__(self, outlets: list[Any]) -> None:
+        self._events = {outlet.uri: Event() for outlet in outlets}
+
+    def __getitem__(self, outlet: Any) -> Event:
+        return self._events[outlet.uri]
+
+
 class Context(dict[str, Any]):
     """As much of a task's context as these need."""
 
     def __init__(self, task: Any) -> None:
-        super().__init__(ti=self, dag_run=self, task=task, outlet_events={each: Event() for each in task.outlets})
+        super().__init__(ti=self, dag_run=self, task=task, outlet_events=OutletEvents(task.outlets))
         self.try_number, self.map_index = 1, -1
         self.dag_id, self.task_id, self.run_id = "d", "t", "r"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from dag_runs import dag_bag_class
+from dag_runs import dag_bag_class, serialisation_class
 
 pytestmark = pytest.mark.usefixtures("airflow_database")
 
@@ -21,15 +21,12 @@ TEMPLATE = yaml.safe_load(re.findall(r"^```yaml\n(.*?)^```$", PAGE, re.MULTILINE
 
 def serialised_and_back(name: str, directory: Path) -> Any:
     """Return a DAG of the page as the scheduler reads it from the database."""
-    try:
-        from airflow.serialization.serialized_objects import DagSerialization as Serialisation
-    except ImportError:  # before 3.2
-        from airflow.serialization.serialized_objects import SerializedDAG as Serialisation
+    serialisation = serialisation_class()
     file = directory / f"{name}.py"
     file.write_text(DAGS[name], encoding="utf-8")
     bag = dag_bag_class()(str(file))
     assert bag.import_errors == {}
-    return Serialisation.from_dict(json.loads(json.dumps(Serialisation.to_dict(bag.dags[name]))))
+    return serialisation.from_dict(json.loads(json.dumps(serialisation.to_dict(bag.dags[name]))))
 
 
 def pod(executor_config: dict[str, Any]) -> Any:

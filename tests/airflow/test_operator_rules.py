@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import DAG
-from dag_runs import AIRFLOW_3, run_dag
+from dag_runs import AIRFLOW_3, run_dag, serialisation_class
 
 from airflow_dataflux import (
     ChangedPartitionsOperator,
@@ -172,11 +172,8 @@ def attribute(name: str) -> str:
 
 def there_and_back(dag: DAG) -> Any:
     """Return the DAG as the scheduler reads it."""
-    if AIRFLOW_3:
-        from airflow.serialization.serialized_objects import DagSerialization as Serialisation
-    else:
-        from airflow.serialization.serialized_objects import SerializedDAG as Serialisation
-    return Serialisation.from_dict(json.loads(json.dumps(Serialisation.to_dict(dag))))
+    serialisation = serialisation_class()
+    return serialisation.from_dict(json.loads(json.dumps(serialisation.to_dict(dag))))
 
 
 @pytest.mark.parametrize("operator", OPERATORS)
