@@ -18,7 +18,7 @@ from fastapi import Depends, HTTPException, Request
 class Reader:
     """A user, and what they may read. Lives for one request; not thread-safe."""
 
-    def __init__(self, request: Request, user: Annotated[BaseUser, Depends(get_user)]) -> None:
+    def __init__(self, request: Request, user: BaseUser) -> None:
         self._request = request
         self._user = user
         self._decided: dict[tuple[str, DagAccessEntity], bool] = {}
@@ -54,4 +54,9 @@ def login_address(next_address: str) -> str:
     return get_auth_manager().get_url_login(next_url=next_address)
 
 
-CurrentReader = Annotated[Reader, Depends(Reader)]
+def current_reader(request: Request, user: Annotated[BaseUser, Depends(get_user)]) -> Reader:
+    """Return who asks. No class, because the FastAPI of Airflow 3.1 cannot read the annotations of an `__init__`."""
+    return Reader(request, user)
+
+
+CurrentReader = Annotated[Reader, Depends(current_reader)]
