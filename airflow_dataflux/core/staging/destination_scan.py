@@ -47,7 +47,13 @@ from airflow_dataflux.core.staging.earlier_files import (
     still_right,
 )
 from airflow_dataflux.core.staging.linking import LinkableTree, put_in_place
-from airflow_dataflux.core.staging.localfile import DestinationTree, FileIdentity, TreeWriter, open_own_directory
+from airflow_dataflux.core.staging.localfile import (
+    DestinationTree,
+    FileIdentity,
+    TreeWriter,
+    open_own_directory,
+    open_root,
+)
 from airflow_dataflux.core.staging.localpath import FileSystemTraits, NameCheck, OwnPaths
 from airflow_dataflux.core.staging.preflight import SpaceNeeded
 from airflow_dataflux.core.staging.receipt import (
@@ -368,16 +374,11 @@ def unchanged_since(manifest: Manifest, request: StageRequest, scope: str) -> tu
 
     None if there may be something to do. `scope` is that of the manifest.
     """
-    try:
-        root_fd = os.open(request.destination, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except (OSError, ValueError):
-        return None
     with contextlib.ExitStack() as closing:
-        closing.callback(os.close, root_fd)
-        own_fd = open_own_directory(root_fd, request.receipt_directory)
-        if own_fd is None:
+        root_fd = open_root(request.destination, closing)
+        own_fd = None if root_fd is None else open_own_directory(root_fd, request.receipt_directory, closing)
+        if root_fd is None or own_fd is None:
             return None
-        closing.callback(os.close, own_fd)
         name = receipt_name(scope)
         if progress_name(scope) in os.listdir(own_fd):
             return None  # a try was interrupted, perhaps behind its receipt: what it left is to be removed

@@ -30,7 +30,7 @@ from airflow_dataflux.core.staging.earlier_files import (
     is_same_version,
     is_untouched,
 )
-from airflow_dataflux.core.staging.localfile import FileIdentity, TreeWriter, open_own_directory
+from airflow_dataflux.core.staging.localfile import FileIdentity, TreeWriter, open_own_directory, open_root
 from airflow_dataflux.core.staging.receipt import EXTRANEOUS, SKIPPED
 
 MOST_TREES = 200
@@ -136,11 +136,10 @@ def open_trees(
 
 
 def _with_receipts(root: str, bucket: str, closing: ExitStack) -> list[LinkableTree]:
-    root_fd = _open(root, closing)
-    own_fd = None if root_fd is None else open_own_directory(root_fd, None)
+    root_fd = open_root(root, closing)
+    own_fd = None if root_fd is None else open_own_directory(root_fd, None, closing)
     if root_fd is None or own_fd is None:
         return []
-    closing.callback(os.close, own_fd)
     return [
         LinkableTree(
             root,
@@ -154,19 +153,10 @@ def _with_receipts(root: str, bucket: str, closing: ExitStack) -> list[LinkableT
 
 
 def _without_receipt(root: str, strip_prefix: str, closing: ExitStack) -> list[LinkableTree]:
-    root_fd = _open(root, closing)
+    root_fd = open_root(root, closing)
     if root_fd is None:
         return []
     return [LinkableTree(root, closing.enter_context(TreeReader(root_fd)), strip_prefix, None)]
-
-
-def _open(root: str, closing: ExitStack) -> int | None:
-    try:
-        descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    closing.callback(os.close, descriptor)
-    return descriptor
 
 
 def put_in_place(

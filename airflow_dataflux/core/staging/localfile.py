@@ -37,7 +37,8 @@ T = TypeVar("T")
 UNFINISHED = "unfinished"
 """Directory of temporary files, below `.dataflux`."""
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_NAMED_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_DIRECTORY = _NAMED_DIRECTORY | os.O_NOFOLLOW
 _NAMED = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _ANONYMOUS = os.O_WRONLY | os.O_CLOEXEC | getattr(os, "O_TMPFILE", 0)
 _TEMPORARY = re.compile(r"\.dataflux-(?P<scope>[^~]*)~(?P<digits>[0-9a-f]{12})-.+", re.DOTALL)
@@ -81,7 +82,7 @@ class DestinationTree:
         self.destination = destination or root
         self.own_path = receipt_directory or os.path.join(root, OWN_DIRECTORY)
         with contextlib.ExitStack() as opened:
-            self.root_fd = _kept_open(opened, os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+            self.root_fd = _kept_open(opened, os.open(root, _NAMED_DIRECTORY))
             self._device = os.fstat(self.root_fd).st_dev
             self.own_fd = _kept_open(opened, self._open_own(receipt_directory))
             self._own_device = os.fstat(self.own_fd).st_dev
@@ -123,7 +124,7 @@ class DestinationTree:
             if receipt_directory is None:
                 return _open_or_make(OWN_DIRECTORY, self.root_fd)
             os.makedirs(receipt_directory, exist_ok=True)
-            return os.open(receipt_directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            return os.open(receipt_directory, _NAMED_DIRECTORY)
         except OSError as error:
             if receipt_directory is None:
                 raise self.failed(error, self.own_path) from error
@@ -625,12 +626,20 @@ def open_existing(segment: str, above_fd: int) -> int:
     return os.open(segment, _DIRECTORY, dir_fd=above_fd)
 
 
-def open_own_directory(root_fd: int, receipt_directory: str | None) -> int | None:
-    """Open the directory of receipts of a destination for reading; None if there is none."""
+def open_root(path: str, closing: contextlib.ExitStack) -> int | None:
+    """Open a directory that a user named, for reading, until `closing` closes it; None if there is none."""
     try:
-        if receipt_directory is None:
-            return open_existing(OWN_DIRECTORY, root_fd)
-        return os.open(receipt_directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        return _kept_open(closing, os.open(path, _NAMED_DIRECTORY))
+    except (OSError, ValueError):
+        return None
+
+
+def open_own_directory(root_fd: int, receipt_directory: str | None, closing: contextlib.ExitStack) -> int | None:
+    """Open the directory of receipts of a destination likewise."""
+    if receipt_directory is not None:
+        return open_root(receipt_directory, closing)
+    try:
+        return _kept_open(closing, open_existing(OWN_DIRECTORY, root_fd))
     except OSError:
         return None
 

@@ -66,7 +66,7 @@ from airflow_dataflux.core.staging.earlier_files import EarlierStaging, earlier_
 from airflow_dataflux.core.staging.extraneous import ExtraneousFiles
 from airflow_dataflux.core.staging.left_out import is_hopeless, left_out
 from airflow_dataflux.core.staging.linking import LinkableTree, expand_trees, open_trees
-from airflow_dataflux.core.staging.localfile import open_own_directory
+from airflow_dataflux.core.staging.localfile import open_own_directory, open_root
 from airflow_dataflux.core.staging.localpath import OWN_DIRECTORY
 from airflow_dataflux.core.staging.messages import RunPayload
 from airflow_dataflux.core.staging.planning import FetchPlan, make_plan
@@ -219,10 +219,8 @@ def dry_run(run: Run, asked: Future[BucketFindings], closing: ExitStack) -> Rece
     request, recorder = run.request, run.recorder
     check_own_files(run.place(), request.receipt_directory or os.path.join(request.destination, OWN_DIRECTORY))
     existing = nearest_existing(request.destination)
-    root_fd = _opened(request.destination, closing)
-    own_fd = None if root_fd is None else open_own_directory(root_fd, request.receipt_directory)
-    if own_fd is not None:
-        closing.callback(os.close, own_fd)
+    root_fd = open_root(request.destination, closing)
+    own_fd = None if root_fd is None else open_own_directory(root_fd, request.receipt_directory, closing)
     found = scan(
         run,
         ScanInputs(
@@ -492,13 +490,3 @@ def _report(run: Run, workspace: Workspace, receipt: Receipt, found: ScanResult)
 
     history = StagingHistory(recorder=run.recorder, found=found)
     return write_report(workspace.tree, receipt, history, run.request.identity.run)
-
-
-def _opened(path: str, closing: ExitStack) -> int | None:
-    """Open an existing directory until `closing` closes it; None if there is none."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    closing.callback(os.close, descriptor)
-    return descriptor
