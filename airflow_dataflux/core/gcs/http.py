@@ -94,7 +94,7 @@ class _Outgoing(dict[str, str]):
     target: str
     sent: Callable[[], object] | None
     in_flight: InFlight
-    connection: PlainConnection | SecureConnection | None = None
+    connection: PlainConnection | None = None
     cut: socket.socket | None = None
     unsent = False
 
@@ -102,7 +102,7 @@ class _Outgoing(dict[str, str]):
         """Return what urllib3 adds to: the same, made for one request anyway."""
         return self
 
-    def taken(self, connection: PlainConnection | SecureConnection) -> None:
+    def taken(self, connection: PlainConnection) -> None:
         """Note which connection sends it. Raises ConnectionAbortedError if it must not be sent over this one.
 
         1. A request ends, and its connection is given back before its work hears of that. 2. This request takes the
@@ -130,17 +130,8 @@ class PlainConnection(HTTPConnection):
             headers.sent()
 
 
-class SecureConnection(HTTPSConnection):
-    """The same over TLS."""
-
-    has: _Outgoing | None = None
-
-    def request(self, method: str, url: str, body: Any = None, headers: Any = None, **options: Any) -> None:
-        """Send a request for its own target."""
-        headers.taken(self)
-        super().request(method, headers.target, body, headers, **options)
-        if headers.sent is not None:
-            headers.sent()
+class SecureConnection(PlainConnection, HTTPSConnection):
+    """The same over TLS: what follows in the order of classes is urllib3's own."""
 
 
 class NotConnectedError(OSError):
