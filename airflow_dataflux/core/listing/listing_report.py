@@ -18,10 +18,10 @@ from airflow_dataflux.core.manifest import Manifest, ManifestFiles
 from airflow_dataflux.core.manifest.location import join_uri
 from airflow_dataflux.core.report import formatting
 from airflow_dataflux.core.report.activity import Series, Span, SpanKind
-from airflow_dataflux.core.report.charts import Areas, Layer
 from airflow_dataflux.core.report.object_statistics import class_table, size_histogram
 from airflow_dataflux.core.report.page import Block, Fact, Pairs, ReportPage, Section, Table, render
 from airflow_dataflux.core.report.report_info import REPORTS, ReportInfo, new_report_name, surplus_reports
+from airflow_dataflux.core.report.run_blocks import objects_per_second
 from airflow_dataflux.core.report.timeline import Group, NameMap, Timeline
 
 _LOG = logging.getLogger(__name__)
@@ -214,18 +214,8 @@ def _throughput(record: ListingRecord, seconds: float) -> tuple[Block, ...]:
         objects.add(record.first.end_s, record.first.objects)
     for job in record.jobs:
         objects.add_all(job.objects)
-    rates = objects.per_second(seconds)
-    return (
-        Areas(
-            title="Objects listed per second",
-            summary=f"{formatting.count(objects.total / max(seconds, 1e-9))} objects/s on average, "
-            f"{formatting.count(max(rates))} at most, in stretches of {formatting.seconds(objects.width_s)}.",
-            layers=(Layer(label="objects/s", colour=0, values=rates),),
-            width_s=objects.width_s,
-            seconds=seconds,
-            unit="objects/s",
-        ),
-    )
+    stretches = f", in stretches of {formatting.seconds(objects.width_s)}"
+    return (objects_per_second(objects, seconds, title="Objects listed per second", more=stretches),)
 
 
 def _dropped(stats: Mapping[str, Any]) -> tuple[Block, ...]:

@@ -123,13 +123,13 @@ def methods_chart(methods: Iterable[tuple[str, int]], *, more: str = "") -> Prop
     )
 
 
-def objects_per_second(objects: Series, seconds: float) -> Areas:
-    """Draw the rate of objects over the seconds of a run."""
+def objects_per_second(objects: Series, seconds: float, *, title: str = "Objects per second", more: str = "") -> Areas:
+    """Draw the rate of objects over the seconds of a run; `more` ends the summary."""
     values = objects.per_second(seconds)
     return Areas(
-        title="Objects per second",
+        title=title,
         summary=f"{formatting.count(objects.total / max(seconds, 1e-9))} objects/s on average, "
-        f"{formatting.count(max(values))} at most.",
+        f"{formatting.count(max(values))} at most{more}.",
         layers=(Layer(label="objects/s", colour=0, values=values),),
         width_s=objects.width_s,
         seconds=seconds,
