@@ -18,6 +18,8 @@ from airflow_dataflux.core.errors import (
     ObjectsChangedError,
     VerificationError,
 )
+from airflow_dataflux.core.gcs.http_store import HttpStore
+from airflow_dataflux.core.gcs.store import BucketInfo
 from airflow_dataflux.core.listing import list_objects
 from airflow_dataflux.core.manifest import Manifest
 from airflow_dataflux.core.runtime.cancel import CancelToken
@@ -327,17 +329,26 @@ def test_a_thread_that_may_not_start_is_an_error_that_says_why_and_leaves_no_thr
     site: Site, monkeypatch: pytest.MonkeyPatch, refused: str, named: str
 ) -> None:
     start = threading.Thread.start
+    bucket_info = HttpStore.bucket_info
+    was_refused = threading.Event()
 
     def refuse(thread: threading.Thread) -> None:
         if thread.name == refused:
+            was_refused.set()
             raise RuntimeError("can't start new thread")
         start(thread)
+
+    def stay_busy(store: HttpStore, bucket: str) -> BucketInfo:
+        was_refused.wait(10)  # a thread that is idle again takes the next question, and no second one is started
+        return bucket_info(store, bucket)
 
     site.put_numbered(40)
     manifest = site.manifest()
     before = set(threading.enumerate())
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
+        if refused == "dataflux-preflight_1":
+            patch.setattr(HttpStore, "bucket_info", stay_busy)
         with pytest.raises(EngineError, match=f"{named} could not be started .*ulimit -u"):
             site.stage(manifest, max_in_flight=8)
     assert set(threading.enumerate()) == before
