@@ -43,6 +43,7 @@ class Level:
     asked: list[NameRange] = field(default_factory=list)
     bare: list[NameRange] = field(default_factory=list)  # of these, where no objects are beside the directories
     too_many: bool = False  # for one answer
+    tail_asked: bool = False  # what is behind the known directories was asked for
     unhelpful: bool = False  # an answer named none although there may be some: files are in the way, or it is refused
 
     def between(self, low: str, high: str | None) -> list[str]:

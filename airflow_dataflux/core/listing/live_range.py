@@ -114,6 +114,10 @@ class LiveRange:
             self._outlook_of = made_from
         return self._outlook
 
+    def forget_outlook(self) -> None:
+        """Have the outlook made anew: more names are known."""
+        self._outlook = None
+
     def pages_since(self, directory: str) -> float:
         """Return how many pages came since the listing entered `directory`."""
         count = len(self.marks) - bisect.bisect_left(self.marks, directory)

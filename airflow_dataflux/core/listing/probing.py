@@ -6,7 +6,7 @@ Two kinds of requests tell how names go on, whatever they look like:
   for each directory that the last listed name is in: together the answers are the tree that lies ahead.
 - With a page of one row, a request names the next object after any bound. Where many files lie in one directory,
   `BranchSearch` looks for the first character at which their names differ: it asks what follows all names that share so
-  much, or so much, of the last one.
+  much, or so much, of the last one. `tail_questions` does so for directories that are too many for one answer.
 
 Answers only guide where ranges are divided (`KnownNames`): a bucket may change, and nothing is left out for them.
 """
@@ -14,7 +14,8 @@ Answers only guide where ranges are divided (`KnownNames`): a bucket may change,
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from airflow_dataflux.core.listing.known_names import KnownNames
@@ -27,7 +28,14 @@ MOST_DIRECTORIES = 8
 PROBES_A_ROUND = 7
 """Requests of one row in one round of a search; two rounds settle most structures."""
 
+PROBES_AT_FIRST = 12
+"""The same where a range has listed a page at most: nearly all streams are idle then, and nothing is known yet."""
+
 ROUNDS = 2
+
+MOST_DOUBLINGS = 16
+"""Bounds above a character, each twice as far as the one before: the last is 32,768 characters away, which is farther
+than from any script of the basic plane to most others."""
 
 AGAIN_AFTER_PAGES = 4
 """A range that a search did not explain is searched again when it has twice the pages, and at least so many."""
@@ -41,10 +49,11 @@ _HEX_RUN = re.compile(r"(?<![^\W_])(?=[0-9]*[a-f])(?=[a-f]*[0-9])[0-9a-f]+(?![^\
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Which directories of `parent` hold `names`; without a parent: what the first of `names` is."""
+    """Which directories of `parent` hold `names`; or what the first of `names` is, in `parent` or anywhere."""
 
     names: NameRange
     parent: str | None = None
+    directories: bool = False
 
 
 def directory_questions(low: str, end: str | None, prefix: str, *, unlisted: bool) -> Iterator[Question]:
@@ -65,7 +74,7 @@ def directory_questions(low: str, end: str | None, prefix: str, *, unlisted: boo
         if start is not None:
             names = NameRange(start, end).overlap(prefix_range(parent))
             if not names.is_empty:
-                yield Question(names, parent)
+                yield Question(names, parent, directories=True)
         if slash < 0:
             return
         at = slash + 1
@@ -100,7 +109,7 @@ class BranchSearch:
             if pages < self.again_at:
                 return []
             self.rounds = 0
-        bounds = self._bounds(known, low, end, most)
+        bounds = self._bounds(known, low, end, pages, most)
         self.rounds += 1
         self.under_way = len(bounds)
         if not bounds:
@@ -124,9 +133,9 @@ class BranchSearch:
     def _rest(self, pages: int) -> None:
         self.again_at = max(AGAIN_AFTER_PAGES, 2 * pages)
 
-    def _bounds(self, known: KnownNames, low: str, end: str | None, most: int) -> list[str]:
+    def _bounds(self, known: KnownNames, low: str, end: str | None, pages: int, most: int) -> list[str]:
         low, high = known.bounds(low, end)
-        count = min(PROBES_A_ROUND, most)
+        count = min(PROBES_A_ROUND if pages > 1 else PROBES_AT_FIRST, most)
         if self.rounds == 0:
             self.name = wire_start(low)
             self.answers.clear()
@@ -185,14 +194,52 @@ def bounds_behind(
 
 
 def bounds_above(name: str, length: int, high: str | None) -> list[str]:
-    """Return bounds above the kinds of character that may follow `name[:length]`: digits, capitals, small letters."""
+    """Return bounds above the kinds of character that may follow `name[:length]`: digits, capitals, small letters.
+
+    Beyond ASCII only digits have a known end. For all else, see `bounds_doubling`.
+    """
     character = name[length : length + 1]
     if not character:
         return []
     digits = digits_of(character)
-    if character <= "\x7f":
-        tops = "{" if character >= "a" else "[{" if character >= "A" else ":ag" if _HEX_RUN.search(name) else ":"
+    if character > "\x7f":
+        if not digits:
+            return bounds_doubling(name, length, high)
+        tops = chr(ord(digits[-1]) + 1)
     else:
-        tops = chr(ord(digits[-1]) + 1) if digits else ""
+        tops = "{" if character >= "a" else "[{" if character >= "A" else ":ag" if _HEX_RUN.search(name) else ":"
     bounds = [name[:length] + top for top in tops if top > character]
     return [bound for bound in bounds if high is None or bound < high]
+
+
+def bounds_doubling(name: str, length: int, high: str | None) -> list[str]:
+    """Return bounds at the next character that may follow `name[:length]`, the second next, the fourth next, ...
+
+    Their answers show how far the characters at this position reach, in any script, and real names between.
+    """
+    character = name[length : length + 1]
+    if not character:
+        return []
+    most = 0x7F if character <= "\x7f" else sys.maxunicode
+    doubled = (ord(character) + (1 << doublings) for doublings in range(MOST_DOUBLINGS))
+    bounds = [name[:length] + chr(above) for above in doubled if above <= most and not 0xD800 <= above < 0xE000]
+    return [bound for bound in bounds if high is None or bound < high]
+
+
+def tail_questions(parent: str, directories: Sequence[str], end: str | None) -> list[Question]:
+    """Return questions that show what is behind the known directories of one that has too many for an answer.
+
+    Args:
+        parent: what they are in.
+        directories: the known ones, sorted, not empty.
+        end: where the range that is to be divided ends.
+    """
+    last = directories[-1]
+    names = NameRange(last, end).overlap(prefix_range(parent))
+    branch = len(common_prefix(directories[0], last))
+    bounds = {
+        *bounds_behind(last, names.end, PROBES_A_ROUND, above=len(parent), below=branch + 1),
+        *bounds_doubling(last, len(parent), names.end),
+        *bounds_doubling(last, branch, names.end),
+    }
+    return [Question(NameRange(bound, names.end), parent) for bound in sorted(bounds)]

@@ -48,7 +48,7 @@ from airflow_dataflux.core.listing.messages import (
     WorkerJoined,
     WorkerLost,
 )
-from airflow_dataflux.core.listing.probing import Question, directory_questions
+from airflow_dataflux.core.listing.probing import Question, directory_questions, tail_questions
 from airflow_dataflux.core.listing.splitting import SMALLEST_PIECE_PAGES, pieces_of
 from airflow_dataflux.core.namerange import NameRange, after, directory_of, prefix_range
 
@@ -306,7 +306,7 @@ class Scheduler:
         self._busy[worker] -= 1
         names = question.names
         name = event.found[0] if event.found else None
-        if question.parent is not None:
+        if question.directories and question.parent is not None:
             self.known.saw_directories(
                 question.parent, names, event.found, more=event.more, alone=event.only_directories
             )
@@ -316,8 +316,13 @@ class Scheduler:
         elif not event.more:
             self.known.saw_nothing(names.start, names.end)
         live = self._live.get(range_id)
-        if live is not None and question.parent is None:
-            live.search.answered(names.start, name)
+        if live is not None:
+            if question.parent is None:
+                live.search.answered(names.start, name)
+            elif question.directories and event.more:
+                self._ask_for_tail(live, question.parent)
+            elif not question.directories:
+                live.forget_outlook()
         self._question_over(range_id, question)
 
     def _question_over(self, range_id: int, question: Question) -> None:
@@ -423,7 +428,17 @@ class Scheduler:
             return question
         names = NameRange(max(parent, live.listed_from), question.names.end)
         known = self.known.level(parent).known_until(names.start, names.end)
-        return question if known != names.start else Question(names, parent)
+        return question if known != names.start else Question(names, parent, directories=True)
+
+    def _ask_for_tail(self, live: LiveRange, parent: str) -> None:
+        """Ask what is behind the known directories of `parent`, once, if little is expected there."""
+        level, outlook = self.known.level(parent), live.outlook(self.known)
+        if level.tail_asked or not level.directories or outlook.tail_pages > outlook.pages / 2 or self._idle() < 1:
+            return
+        level.tail_asked = True
+        questions = tail_questions(parent, level.directories, live.names.end)[: max(0, int(self._budget()))]
+        live.questions += len(questions)
+        self._questions.extend((live.range_id, question) for question in questions)
 
     def _explore(self, live: LiveRange, orders: list[Order]) -> int:
         """Do something about files side by side of which nobody knows how many; return how many streams that takes."""
@@ -460,7 +475,7 @@ class Scheduler:
             self.totals.probes += 1
             parent = question.parent
             prefix = parent if parent is not None and parent.startswith(live.prefix) else live.prefix
-            orders.append(Order(worker, Probe(probe_id, question.names, prefix, directories=parent is not None)))
+            orders.append(Order(worker, Probe(probe_id, question.names, prefix, directories=question.directories)))
 
     def _budget(self) -> float:
         """How many requests may be wasted now."""

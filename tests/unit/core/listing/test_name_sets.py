@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
+import random
 import statistics
 import sys
 
@@ -65,6 +66,24 @@ def test_names_that_nobody_would_choose_are_listed_as_fast_as_by_one_stream(name
 def test_about_two_requests_a_page_are_enough_on_average() -> None:
     # 1.80 measured. The trees are this machine's own, so the figure moves with what is installed.
     assert statistics.mean(listed(name)[1] for name in [*CONVENTIONS, *TREES]) <= 2
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize(
+    "letters", ["abcdefgh", "あいうえおかきくけこ", "一二三四五六七八九十", "가나다라마바사", "🎈🎉🎊🎋🎌"]
+)
+def test_directories_of_a_file_each_are_divided_in_any_script(letters: str, seed: int) -> None:
+    """One answer names a thousand, with the first letters only, and the model expects no others behind those."""
+    draw = random.Random(seed)
+    bucket = SimulatedBucket(f"in/{''.join(draw.choices(letters, k=6))}/{number:06}.jpg" for number in range(COUNT))
+    page = bucket.names[:1000]
+    rest = SimulatedListing(
+        bucket, workers=1, streams=STREAMS, seed=seed, check=False, waiting=[NameRange(after(page[-1]), None)],
+        examples=page[::249],
+    ).run()  # fmt: skip
+    assert rest.names == bucket.names[1000:]
+    assert COUNT / 1000 * PAGE_S / (PAGE_S + rest.seconds) >= 3.5
+    assert (1 + rest.requests) * 1000 / COUNT <= 4
 
 
 def test_streams_that_have_nothing_to_do_look_for_something_at_some_cost() -> None:

@@ -10,7 +10,13 @@ from airflow_dataflux.core.errors import StoreError
 from airflow_dataflux.core.gcs.store import Page, PageRequest
 from airflow_dataflux.core.listing.known_names import KnownNames
 from airflow_dataflux.core.listing.messages import Probe, Probed
-from airflow_dataflux.core.listing.probing import Question, directory_questions
+from airflow_dataflux.core.listing.probing import (
+    Question,
+    bounds_above,
+    bounds_doubling,
+    directory_questions,
+    tail_questions,
+)
 from airflow_dataflux.core.listing.splitting import Outlook
 from airflow_dataflux.core.listing.stream import answer_probe
 from airflow_dataflux.core.namerange import NameRange
@@ -19,20 +25,50 @@ from airflow_dataflux.core.namerange import NameRange
 def test_each_directory_is_asked_for_what_follows_the_part_of_it_that_is_being_listed() -> None:
     asked = list(directory_questions("data/train/cat/7.jpg", None, "", unlisted=False))
     assert asked == [
-        Question(NameRange("data0", None), ""),
-        Question(NameRange("data/train0", "data0"), "data/"),
-        Question(NameRange("data/train/cat0", "data/train0"), "data/train/"),
+        Question(NameRange("data0", None), "", directories=True),
+        Question(NameRange("data/train0", "data0"), "data/", directories=True),
+        Question(NameRange("data/train/cat0", "data/train0"), "data/train/", directories=True),
     ]
 
 
 def test_directories_above_what_the_range_shares_are_not_asked_for() -> None:
     asked = list(directory_questions("data/train/cat/7.jpg", "data/train/dog/", "data/", unlisted=False))
-    assert asked == [Question(NameRange("data/train/cat0", "data/train/dog/"), "data/train/")]
+    assert asked == [Question(NameRange("data/train/cat0", "data/train/dog/"), "data/train/", directories=True)]
 
 
 def test_a_directory_that_is_not_listed_yet_is_asked_for_all_that_it_holds() -> None:
     (asked,) = directory_questions("data/val/", "data/val0", "", unlisted=True)
-    assert asked == Question(NameRange("data/val/", "data/val0"), "data/val/")
+    assert asked == Question(NameRange("data/val/", "data/val0"), "data/val/", directories=True)
+
+
+def test_bounds_above_a_character_go_twice_as_far_each_time_and_stay_in_its_range_and_out_of_surrogates() -> None:
+    assert bounds_doubling("a/x", 2, "a0") == ["a/y", "a/z", "a/|"]  # and no further in ASCII
+    assert bounds_doubling("a/x", 2, "a/z") == ["a/y"]
+    bounds = bounds_doubling("写真/あ", 3, "写真0")
+    assert bounds[:4] == ["写真/ぃ", "写真/い", "写真/う", "写真/お"]
+    assert bounds == sorted(bounds)
+    assert all(bound < "\ud800" or bound > "\udfff" for bound in bounds_doubling("\ud000", 0, None))
+    assert bounds_doubling("a/", 2, None) == []
+
+
+def test_kinds_of_characters_are_known_in_ascii_only() -> None:
+    assert bounds_above("IMG_0001.jpg", 4, None) == ["IMG_:"]
+    assert bounds_above("データ", 0, None) == bounds_doubling("データ", 0, None)
+
+
+@pytest.mark.parametrize(
+    "letters", ["abcdefghij", "абвгдежзик", "あいうえおかきくけこ", "一二三四五六七八九十", "가나다라마바사아자차"]
+)
+def test_where_one_answer_names_too_few_directories_a_few_rows_show_how_far_they_reach(letters: str) -> None:
+    parent = f"photos/{letters[0]}/"
+    names = sorted(f"{parent}{a}{b}{c}{d}/" for a in letters for b in letters for c in letters for d in letters)
+    questions = tail_questions(parent, names[:1000], None)
+    assert len(questions) <= 40
+    assert all(question.parent == parent and not question.directories for question in questions)
+    found = {next((name for name in names if name >= question.names.start), None) for question in questions}
+    begun = {name[len(parent)] for name in found if name is not None}
+    assert len(begun) >= 4
+    assert max(begun) >= sorted(letters)[6]
 
 
 def test_directories_that_one_answer_does_not_name_are_divided_by_the_model_and_the_named_ones_as_they_are() -> None:
