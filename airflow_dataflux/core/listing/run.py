@@ -59,8 +59,8 @@ SMALL_STREAMS = 24
 
 MOST_STREAMS = 256
 
-PAGE_CPU_S = 0.004
-"""Processor time of a page of 1,000 names: 1,000,000 objects take 3.4 to 5.5 CPU-seconds (docs/performance)."""
+PAGE_CPU_S = 0.003
+"""Processor time of a page of 1,000 names: 1,000,000 objects take 2.9 to 4.4 CPU-seconds (docs/performance)."""
 
 LARGE_PAGE_ROWS = 5000
 """Rows that a large listing asks for in a page. 1,000 are documented as the most that come
