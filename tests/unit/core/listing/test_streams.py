@@ -11,7 +11,7 @@ from airflow_dataflux.core.namerange import NameRange, after
 
 def test_streams_follow_the_latency_and_the_processors() -> None:
     usual = streams_for(0.065, processors=2)
-    assert 40 <= usual <= 60
+    assert 60 <= usual <= 70
     assert streams_for(0.200, processors=2) == pytest.approx(usual * 0.200 / 0.065, rel=0.05)
     assert streams_for(0.065, processors=4) == pytest.approx(2 * usual, rel=0.05)
 
