@@ -18,6 +18,8 @@ DOWNLOADS = {
     "transfer_manager": "download_transfer_manager",
     "obstore": "download_obstore",
     "gcsfs": "download_gcsfs",
+    "rclone": "download_command",
+    "gcloud": "download_command",
 }
 
 

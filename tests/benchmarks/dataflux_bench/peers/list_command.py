@@ -31,21 +31,33 @@ def _rclone(task: dict[str, Any]) -> tuple[list[str], dict[str, str], str]:
     checkers = task["options"].get("checkers")
     command = ["rclone", "lsf", "--recursive", "--files-only", "--config", "/dev/null", f":gcs:{task['bucket']}"]
     command += ["--fast-list"] if checkers is None else ["--checkers", checkers]
-    endpoint = {"RCLONE_GCS_ANONYMOUS": "true", "RCLONE_GCS_ENDPOINT": f"{task['endpoint']}/storage/v1/"}
-    return command, endpoint, ""
+    return command, rclone_environment(task["endpoint"]), ""
 
 
 def _gcloud(task: dict[str, Any]) -> tuple[list[str], dict[str, str], str]:
-    environment = {
-        "CLOUDSDK_API_ENDPOINT_OVERRIDES_STORAGE": f"{task['endpoint']}/storage/v1/",
+    bucket = f"gs://{task['bucket']}/"
+    return [*GCLOUD, "ls", f"{bucket}**"], gcloud_environment(task["endpoint"], task["scratch"]), bucket
+
+
+GCLOUD = ("gcloud", "storage")
+
+
+def rclone_environment(endpoint: str) -> dict[str, str]:
+    """Return what makes `rclone` use the benchmark's server."""
+    return {"RCLONE_GCS_ANONYMOUS": "true", "RCLONE_GCS_ENDPOINT": f"{endpoint}/storage/v1/"}
+
+
+def gcloud_environment(endpoint: str, directory: str) -> dict[str, str]:
+    """Return what makes `gcloud` use the benchmark's server, and keep its state in a directory."""
+    return {
+        "CLOUDSDK_API_ENDPOINT_OVERRIDES_STORAGE": f"{endpoint}/storage/v1/",
         "CLOUDSDK_AUTH_DISABLE_CREDENTIALS": "true",
-        "CLOUDSDK_CONFIG": task["scratch"],
+        "CLOUDSDK_CONFIG": directory,
         "CLOUDSDK_CORE_DISABLE_PROMPTS": "1",
         "CLOUDSDK_CORE_DISABLE_USAGE_REPORTING": "1",
         "CLOUDSDK_CORE_PROJECT": "benchmark",
         "CLOUDSDK_COMPONENT_MANAGER_DISABLE_UPDATE_CHECK": "1",
     }
-    return ["gcloud", "storage", "ls", f"gs://{task['bucket']}/**"], environment, f"gs://{task['bucket']}/"
 
 
 if __name__ == "__main__":
