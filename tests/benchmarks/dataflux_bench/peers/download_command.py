@@ -1,7 +1,7 @@
 """A download by a command that people use instead: `rclone copy` or `gcloud storage cp`, of the whole bucket.
 
-Both are installed by their own means, list the bucket themselves, and verify nothing of what the benchmark's server does
-not send (it has no MD5). `rclone:transfers=256` says how many objects are read at once.
+Both are installed by their own means, and list the bucket themselves. There is no MD5 that they could verify.
+`rclone:transfers=256` says how many objects are read at once.
 """
 
 from __future__ import annotations
