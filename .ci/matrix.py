@@ -114,7 +114,8 @@ def run(name: str, python: str, *, only_environment: bool) -> str:
     if not made or only_environment:
         return "environment ready" if made else f"failed: no environment, see {log}"
     interpreter = PLACE / name / "bin" / "python"
-    command = [str(interpreter), "-W", "ignore", "-m", "pytest", "-q", "--tb=short", "-m", MARKS, *TESTS]
+    command = [str(interpreter), "-W", "ignore", "-m", "pytest", "-q", "--tb=short", "-m", MARKS]
+    command += ["--numprocesses", str(os.cpu_count()), "--dist", "loadfile", *TESTS]
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("AIRFLOW", "STORAGE_"))}
     with open(log, "w", encoding="utf-8") as output:
         done = subprocess.run(
@@ -139,7 +140,7 @@ def make_environment(name: str, python: str, log: Path) -> bool:
         return True
     PLACE.mkdir(exist_ok=True)
     uv = PLACE / "tools" / "bin" / "uv"
-    wanted = [f"apache-airflow{cell.airflow}", "--editable", ".[testing]", "--group", "test", *cell.arguments]
+    wanted = [f"apache-airflow{cell.airflow}", "--editable", ".[testing]", "--group", "test", "pytest-xdist>=3.6", *cell.arguments]
     commands = [
         [str(uv), "venv", "--clear", "--no-python-downloads", "--python", python, str(place)],
         [str(uv), "pip", "install", "--python", str(place / "bin" / "python"), *wanted]
