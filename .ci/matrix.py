@@ -140,7 +140,15 @@ def make_environment(name: str, python: str, log: Path) -> bool:
         return True
     PLACE.mkdir(exist_ok=True)
     uv = PLACE / "tools" / "bin" / "uv"
-    wanted = [f"apache-airflow{cell.airflow}", "--editable", ".[testing]", "--group", "test", "pytest-xdist>=3.6", *cell.arguments]
+    wanted = [
+        f"apache-airflow{cell.airflow}",
+        "--editable",
+        ".[testing]",
+        "--group",
+        "test",
+        "pytest-xdist>=3.6",
+        *cell.arguments,
+    ]
     commands = [
         [str(uv), "venv", "--clear", "--no-python-downloads", "--python", python, str(place)],
         [str(uv), "pip", "install", "--python", str(place / "bin" / "python"), *wanted]
