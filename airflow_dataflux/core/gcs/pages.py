@@ -165,5 +165,5 @@ def _same_texts(value: str | None, count: int) -> pa.Array:
     if value is None:
         return pa.nulls(count, _TEXT)
     data = value.encode()
-    ends = array.array("i", (len(data) * number for number in range(count + 1)))
+    ends = array.array("i", range(0, len(data) * count + 1, len(data)) if data else (0,) * (count + 1))
     return from_buffers(_TEXT, count, ends, data * count)
