@@ -21,6 +21,7 @@ from airflow_dataflux.core.listing.messages import (
     Figures,
     Finish,
     FinishedRange,
+    HandingOver,
     ListingPlan,
     Order,
     Outcome,
@@ -196,6 +197,7 @@ class _Owner:
         if listed >= when.unknown_after_pages if remaining is None else remaining > when.remaining_pages:
             self._halted = True
             self._carry_out(self._scheduler.halt())
+            self._context.emit(HandingOver())
 
     def _finish_workers(self) -> None:
         """Let the workers end and hear their last figures. All parts are durable: who dies now takes nothing along."""

@@ -101,6 +101,10 @@ class Remainder(msgspec.Struct, kw_only=True):
     next_range_id: int = 1
 
 
+class HandingOver(msgspec.Struct, frozen=True):
+    """Told by a job that stops after the pages in flight: an engine will list the rest, and may be started now."""
+
+
 class ListingPlan(msgspec.Struct, frozen=True, kw_only=True):
     """What a listing job has to do.
 

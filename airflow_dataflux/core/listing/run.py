@@ -21,6 +21,7 @@ from airflow_dataflux.core.listing.ledger import Ledger
 from airflow_dataflux.core.listing.messages import (
     Figures,
     FinishedRange,
+    HandingOver,
     HandOver,
     ListingPlan,
     Outcome,
@@ -45,6 +46,7 @@ from airflow_dataflux.core.runtime.usage import process_usage
 
 if TYPE_CHECKING:
     from airflow_dataflux.core.listing.listing_record import ListingRecord
+    from airflow_dataflux.core.runtime.launch import Engine
     from airflow_dataflux.core.runtime.progress import Observer
 
 logger = logging.getLogger(__name__)
@@ -126,6 +128,7 @@ class ListingRun:
         self._roots = opened.roots
         self._ledger = Ledger(self._roots)
         self._processes = 0
+        self._engine: Engine | None = None  # started ahead
         self._streams = 1  # at most, so far
         self._expected: int | None = None
         self._record = _record(opened.started_at) if request.report and request.manifest_uri else None
@@ -218,16 +221,20 @@ class ListingRun:
         if not self._isolated:
             self._run(so_far, workers=self._request.workers, streams=self._streams_now(so_far), isolated=False)
             return
-        if seeds.pages_in(self._roots) <= HAND_OVER.remaining_pages:
-            self._run(
-                so_far,
-                workers=1,
-                streams=min(SMALL_STREAMS, self._request.streams or SMALL_STREAMS),
-                isolated=False,
-                hand_over=HAND_OVER,
-            )
-        if so_far.remainder.waiting:
-            self._run(so_far, workers=self._request.workers, streams=self._streams_now(so_far), isolated=True)
+        try:
+            if seeds.pages_in(self._roots) <= HAND_OVER.remaining_pages:
+                self._run(
+                    so_far,
+                    workers=1,
+                    streams=min(SMALL_STREAMS, self._request.streams or SMALL_STREAMS),
+                    isolated=False,
+                    hand_over=HAND_OVER,
+                )
+            if so_far.remainder.waiting:
+                self._run(so_far, workers=self._request.workers, streams=self._streams_now(so_far), isolated=True)
+        finally:
+            if self._engine is not None:
+                self._engine.__exit__()
 
     def _streams_now(self, so_far: _SoFar) -> int:
         """Return how many streams list what is left."""
@@ -268,6 +275,7 @@ class ListingRun:
             cancel=self._cancel,
             on_event=self._pass_on,
             isolated=isolated,
+            engine=self._engine if isolated else None,
         )
         # After a cancel a job may still have come to its end; what the caller asked for is that it stops.
         self._cancel.raise_if_cancelled()
@@ -284,7 +292,11 @@ class ListingRun:
             self._record.jobs.append(outcome.record)
 
     def _pass_on(self, event: object) -> None:
-        if isinstance(event, Progress):
+        if isinstance(event, HandingOver):
+            from airflow_dataflux.core.runtime.launch import Engine
+
+            self._engine = Engine()  # it starts while the last pages of the threads are on their way
+        elif isinstance(event, Progress):
             logger.debug("%s", event.text)
             self._observe(event)
 

@@ -93,7 +93,10 @@ def main() -> int:
     with without_numpy():
         import pyarrow._compute
         import pyarrow.parquet  # noqa: F401
-    job: Job = source.recv()
+    try:
+        job: Job = source.recv()
+    except EOFError:
+        return 0  # started ahead, and there was nothing to do in the end
     link = ParentLink(source, sink, cancel, orphan_s=ENGINE_ORPHAN_S)
     try:
         link.post(Done(_run(job, link, [source, sink], hello.log_level)))

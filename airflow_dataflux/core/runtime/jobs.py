@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_dataflux.core.runtime.cancel import CancelToken
 from airflow_dataflux.core.runtime.thread_workers import ThreadGroup
 from airflow_dataflux.core.runtime.tokens import TokenSource
 from airflow_dataflux.core.runtime.workers import Job, WorkerGroup
+
+if TYPE_CHECKING:
+    from airflow_dataflux.core.runtime.launch import Engine
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,6 +35,7 @@ def run_job(
     cancel: CancelToken,
     on_event: Callable[[object], None],
     isolated: bool,
+    engine: Engine | None = None,
 ) -> Any:
     """Run a job and return its result.
 
@@ -41,6 +45,7 @@ def run_job(
         cancel: stops the job; CancelledError is then raised within a few seconds.
         on_event: called in the calling thread for each event that the job emits.
         isolated: run in an engine process with real worker processes; else here, with threads.
+        engine: one that was started ahead for this job; None: a new one, if the job is isolated.
 
     Raises:
         EngineError: the engine process died.
@@ -50,7 +55,7 @@ def run_job(
     if isolated:
         from airflow_dataflux.core.runtime.launch import run_in_engine
 
-        return run_in_engine(job, tokens=tokens, cancel=cancel, on_event=on_event)
+        return run_in_engine(job, tokens=tokens, cancel=cancel, on_event=on_event, engine=engine)
     group = ThreadGroup(job.worker_body, job.workers, tokens=tokens, cancel=cancel)
     try:
         context = _InProcessContext(workers=group, tokens=tokens, cancel=cancel, emit=on_event)

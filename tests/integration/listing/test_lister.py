@@ -29,7 +29,7 @@ from airflow_dataflux.core.gcs.http_store import StoreConfig
 from airflow_dataflux.core.listing import list_objects
 from airflow_dataflux.core.listing.messages import ListingPlan
 from airflow_dataflux.core.manifest import Manifest
-from airflow_dataflux.core.runtime import jobs
+from airflow_dataflux.core.runtime import jobs, launch
 from airflow_dataflux.core.runtime.cancel import CancelToken
 from airflow_dataflux.core.runtime.tokens import AnonymousTokens
 from airflow_dataflux.testing import GCSServer
@@ -236,6 +236,27 @@ def test_a_cancel_stops_everything_and_publishes_nothing(server: GCSServer, tmp_
     with pytest.raises(CancelledError):
         fetch(server, "large", manifest_uri=str(tmp_path), isolated=isolated, cancel=cancel, streams=8)
     canceller.join()
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.usefixtures("early_hand_over")
+def test_an_engine_that_starts_while_the_threads_end_is_not_left_behind(
+    server: GCSServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cancel = CancelToken()
+    started: list[launch.Engine] = []
+
+    class Engine(launch.Engine):
+        def __init__(self) -> None:
+            super().__init__()
+            started.append(self)
+            cancel.cancel("the test says so")
+
+    monkeypatch.setattr(launch, "Engine", Engine)
+    with pytest.raises(CancelledError):
+        fetch(server, "large", manifest_uri=str(tmp_path), isolated=True, cancel=cancel, streams=8)
+    (engine,) = started
+    assert engine._process.returncode == 0
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 

@@ -321,6 +321,29 @@ def test_a_worker_process_without_a_pipe_is_an_error_that_says_why(monkeypatch: 
         ProcessGroup(jobs.double, 2, tokens=CachedTokens(AnonymousTokens()), cancel=CancelToken())
 
 
+def test_an_engine_that_was_started_ahead_runs_the_job_and_ends() -> None:
+    before = set(process_table.children(os.getpid()))
+    engine = launch.Engine()
+    (started,) = set(process_table.children(os.getpid())) - before
+    job = Job(run=jobs.sum_of_doubles, worker_body=jobs.double, workers=2, payload=[1, 2])
+    result = run_job(
+        job, tokens=AnonymousTokens(), cancel=CancelToken(), on_event=lambda _: None, isolated=True, engine=engine
+    )
+    assert (result["total"], result["engine"]) == (6, started)
+    engine.__exit__()
+    assert set(process_table.children(os.getpid())) <= before
+
+
+def test_an_engine_that_was_started_ahead_in_vain_ends_without_a_word(caplog: pytest.LogCaptureFixture) -> None:
+    before = set(process_table.children(os.getpid()))
+    with launch.Engine() as engine:
+        process = engine._process
+    engine.__exit__()
+    assert process.returncode == 0
+    assert caplog.records == []
+    assert set(process_table.children(os.getpid())) <= before
+
+
 def test_an_engine_without_descriptors_for_its_pipes_is_an_error_and_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     before = set(process_table.children(os.getpid()))
 
