@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from dag_runs import EXAMPLE_FILES, EXAMPLES, dag_bag, serialisation_class
+from dag_runs import AIRFLOW_3_0, EXAMPLE_FILES, EXAMPLES, dag_bag, serialisation_class
 
 from airflow_dataflux import (
     ChangedPartitionsOperator,
@@ -109,7 +109,7 @@ def test_the_form_of_every_example_can_be_sent_as_it_opens(dag_id: str) -> None:
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_an_operator_can_be_pickled_and_its_own_dry_run_is_untouched(operator: type) -> None:
     made = operator(task_id="t", **ARGUMENTS[operator])
-    assert callable(made.dry_run)
+    assert AIRFLOW_3_0 or callable(made.dry_run)  # 3.0 has none
     assert pickle.loads(pickle.dumps(made)).task_id == "t"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from dag_runs import AIRFLOW_3
+from dag_runs import AIRFLOW_3, AIRFLOW_3_0
 
 
 @pytest.mark.usefixtures("airflow_database")
@@ -17,4 +17,6 @@ def test_the_plugin_loads_without_an_error() -> None:
     if not AIRFLOW_3:
         return
     assert [one["url_prefix"] for one in info["dataflux"]["fastapi_apps"]] == ["/dataflux"]
+    if AIRFLOW_3_0:
+        return  # plugins have no entries in the menu
     assert [(one["href"], one["destination"]) for one in info["dataflux"]["external_views"]] == [("dataflux/", "nav")]

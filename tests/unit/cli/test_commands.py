@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import tarfile
 from pathlib import Path
 
@@ -17,6 +18,12 @@ def server(gcs_server):
     gcs_server.create_bucket("data")
     gcs_server.put_many("data", {f"train/{n:02}": b"x" * n for n in range(20)})
     return gcs_server
+
+
+@pytest.fixture(autouse=True)
+def no_handlers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Airflow 3.0, which other tests of this process import, writes every record to standard output."""
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
