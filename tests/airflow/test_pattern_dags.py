@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import shutil
+import tempfile
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -181,6 +185,15 @@ def test_ranges_that_are_not_the_whole_are_not_joined(bucket, tmp_path: Path, ai
     assert not (tmp_path / "n").exists()
 
 
+@pytest.fixture
+def alone() -> Iterator[None]:
+    """Wait for the other suite, on Airflow 2.11 or 3.3, which may be writing to the same directories now."""
+    with open(Path(tempfile.gettempdir(), f"airflow-dataflux-playground-{os.getuid()}.lock"), "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize(
     "dag_id",
     ["list_by_ranges", "one_worker", "pack_training_data", "pinned_to_a_queue", "select_and_split", "stage_and_train"],
