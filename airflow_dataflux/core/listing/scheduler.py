@@ -433,7 +433,8 @@ class Scheduler:
     def _ask_for_tail(self, live: LiveRange, parent: str) -> None:
         """Ask what is behind the known directories of `parent`, once, if little is expected there."""
         level, outlook = self.known.level(parent), live.outlook(self.known)
-        if level.tail_asked or not level.directories or outlook.tail_pages > outlook.pages / 2 or self._idle() < 1:
+        is_over = self._halting or level.tail_asked or not level.directories or self._idle() < 1
+        if is_over or outlook.tail_pages > outlook.pages / 2:
             return
         level.tail_asked = True
         questions = tail_questions(parent, level.directories, live.names.end)[: max(0, int(self._budget()))]
