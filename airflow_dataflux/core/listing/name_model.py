@@ -190,7 +190,7 @@ def _first_alphabet(seen: set[str], low: str, high: str | None, *, trusted: bool
     top = high or None
 
     def within(characters: Iterable[str]) -> set[str]:
-        return {c for c in characters if c >= low and (top is None or c <= top) and _usable(c)}
+        return {c for c in characters if c >= low and (top is None or c <= top) and usable(c)}
 
     known = within(seen)
     inside = within(_expanded(seen))
@@ -237,7 +237,7 @@ def _expanded(seen: set[str]) -> str:
     if len(beyond) >= 4:
         for one, other in itertools.pairwise(beyond):
             characters.update(_span(one, other, steps=max(1, 4 * _SPAN_STEPS // len(beyond))))
-    return "".join(sorted(c for c in characters if _usable(c)))
+    return "".join(sorted(c for c in characters if usable(c)))
 
 
 def _span(one: str, other: str, steps: int = _SPAN_STEPS) -> list[str]:
@@ -247,10 +247,11 @@ def _span(one: str, other: str, steps: int = _SPAN_STEPS) -> list[str]:
         return []
     count = min(steps, distance - 1)
     found = (chr(ord(one) + distance * (index + 1) // (count + 1)) for index in range(count))
-    return [character for character in found if character > one and _usable(character)]
+    return [character for character in found if character > one and usable(character)]
 
 
-def _usable(character: str) -> bool:
+def usable(character: str) -> bool:
+    """Return whether a character may be in a bound: no NUL, line end or half of a surrogate pair."""
     return character not in "\0\r\n" and not 0xD800 <= ord(character) < 0xE000
 
 

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from airflow_dataflux.core.listing.known_names import KnownNames
-from airflow_dataflux.core.listing.name_model import digits_of
+from airflow_dataflux.core.listing.name_model import digits_of, usable
 from airflow_dataflux.core.namerange import NameRange, common_prefix, directory_of, prefix_range, successor, wire_start
 
 MOST_DIRECTORIES = 8
@@ -222,7 +222,7 @@ def bounds_doubling(name: str, length: int, high: str | None) -> list[str]:
         return []
     most = 0x7F if character <= "\x7f" else sys.maxunicode
     doubled = (ord(character) + (1 << doublings) for doublings in range(MOST_DOUBLINGS))
-    bounds = [name[:length] + chr(above) for above in doubled if above <= most and not 0xD800 <= above < 0xE000]
+    bounds = [name[:length] + top for top in (chr(above) for above in doubled if above <= most) if usable(top)]
     return [bound for bound in bounds if high is None or bound < high]
 
 
