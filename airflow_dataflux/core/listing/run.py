@@ -234,7 +234,7 @@ class ListingRun:
                 self._run(so_far, workers=self._request.workers, streams=self._streams_now(so_far), isolated=True)
         finally:
             if self._engine is not None:
-                self._engine.__exit__()
+                self._engine.end()
 
     def _streams_now(self, so_far: _SoFar) -> int:
         """Return how many streams list what is left."""
@@ -275,7 +275,7 @@ class ListingRun:
             cancel=self._cancel,
             on_event=self._pass_on,
             isolated=isolated,
-            engine=self._engine if isolated else None,
+            engine=self._engine,
         )
         # After a cancel a job may still have come to its end; what the caller asked for is that it stops.
         self._cancel.raise_if_cancelled()

@@ -110,7 +110,7 @@ class Engine:
         try:
             start_threads([self._reader])
         except BaseException:
-            self.__exit__()
+            self.end()
             raise
         self.send(Hello([entry for entry in sys.path if entry], logging.getLogger(PACKAGE_LOGGER).getEffectiveLevel()))
 
@@ -130,6 +130,9 @@ class Engine:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def end(self) -> None:
         """End the engine: it sees end-of-file, tidies up, and is killed if that takes too long. May be called again."""
         self._sink.close()
         self.source.close()

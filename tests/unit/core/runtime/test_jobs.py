@@ -330,7 +330,7 @@ def test_an_engine_that_was_started_ahead_runs_the_job_and_ends() -> None:
         job, tokens=AnonymousTokens(), cancel=CancelToken(), on_event=lambda _: None, isolated=True, engine=engine
     )
     assert (result["total"], result["engine"]) == (6, started)
-    engine.__exit__()
+    engine.end()
     assert set(process_table.children(os.getpid())) <= before
 
 
@@ -338,7 +338,7 @@ def test_an_engine_that_was_started_ahead_in_vain_ends_without_a_word(caplog: py
     before = set(process_table.children(os.getpid()))
     with launch.Engine() as engine:
         process = engine._process
-    engine.__exit__()
+    engine.end()
     assert process.returncode == 0
     assert caplog.records == []
     assert set(process_table.children(os.getpid())) <= before
