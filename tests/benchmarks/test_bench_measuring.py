@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from dataflux_bench.auto import is_clearly_worse
 from dataflux_bench.measuring import Cell, Run, best_of, interleaved, supervised
-from dataflux_bench.paths import CHECKOUT
+from dataflux_bench.paths import CHECKOUT, environment
 from dataflux_bench.peers.catalogue import LISTINGS, parse_peer, parse_peers
 from dataflux_bench.report import as_csv, download_markdown, from_csv, listing_markdown
 
@@ -82,6 +88,32 @@ def test_a_program_that_never_ends_is_ended_at_its_limit() -> None:
     usage = supervised([sys.executable, "-c", program], limit_s=0.5, emulator="http://127.0.0.1:9")
     assert usage["timed_out"]
     assert usage["left_running"] == 1
+
+
+def test_who_interrupts_a_benchmark_leaves_no_program_running(tmp_path: Any) -> None:
+    started = tmp_path / "pid"
+    program = f"import os, time; open({str(started)!r}, 'w').write(str(os.getpid())); time.sleep(1000)"
+    task = json.dumps({"command": [sys.executable, "-c", program], "limit_s": 900})
+    supervisor = subprocess.Popen([sys.executable, "-m", "dataflux_bench.supervise", task], env=environment())
+    while not (started.exists() and started.read_text()):
+        assert supervisor.poll() is None
+        time.sleep(0.02)
+    supervisor.terminate()
+    assert supervisor.wait() == 128 + signal.SIGTERM
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(started.read_text()), 0)
+
+
+def test_of_two_ways_the_one_that_is_clearly_slower_is_measured_once() -> None:
+    _auto, compose, direct = group = [Cell(case={}, peer=way, family=way) for way in ("auto", "compose", "direct")]
+    assert not any(is_clearly_worse(cell, group) for cell in group)
+    for cell, seconds in zip(group, (9.0, 2.0, 3.1), strict=True):
+        cell.runs.append(run_of(seconds))
+    assert [is_clearly_worse(cell, group) for cell in group] == [False, False, True]
+    direct.runs = [run_of(2.9)]
+    assert not is_clearly_worse(direct, group)
+    compose.runs = [run_of(1.0, "wrong result")]
+    assert not is_clearly_worse(direct, group)
 
 
 def test_a_program_that_fails_has_no_mark(tmp_path: Any) -> None:

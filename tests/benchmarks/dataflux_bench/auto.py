@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,6 +14,10 @@ from dataflux_bench.server.dataset import Dataset, DatasetSpec
 from dataflux_bench.server.process import BenchServer
 
 STRATEGIES = ("auto", "compose", "direct")
+
+ONCE_ABOVE = 1.5
+"""A way whose first run took so many times as long as that of the other is not the better one, and is not repeated."""
+
 KIB, MIB = 1 << 10, 1 << 20
 
 
@@ -77,6 +82,8 @@ def run_auto(
                 cells += group
                 for repeat in range(plan.repeats):
                     for cell in group[repeat % 3 :] + group[: repeat % 3]:
+                        if is_clearly_worse(cell, group):
+                            continue
                         label = f"dataflux:strategy={cell.peer}"
                         options = regime.options(cell.peer)
                         peer = Peer(label=label, name="dataflux", program="download_dataflux", options=options)
@@ -93,6 +100,15 @@ def run_auto(
             f"{sum(ratio > 1.1 for ratio in ratios)} of {len(ratios)} above 1.1"
         )
     return cells
+
+
+def is_clearly_worse(cell: Cell, group: Sequence[Cell]) -> bool:
+    """Return whether a cell is that of a way which need not be repeated."""
+    auto, *ways = group
+    if cell is auto or not all(way.runs for way in ways):
+        return False
+    right = [way.runs[0].call_s for way in ways if not way.runs[0].problem]
+    return cell.runs[0].call_s > ONCE_ABOVE * min(right, default=math.inf)
 
 
 def ratio_of(group: Sequence[Cell]) -> float | None:

@@ -165,18 +165,24 @@ def checkout_of(peer: Peer, scratch: str) -> str:
 def supervised(command: list[str], *, limit_s: float, emulator: str, checkout: str = str(CHECKOUT)) -> dict[str, Any]:
     """Run a command under `supervise.py`, with what a checkout has, and return its usage."""
     task = json.dumps({"command": command, "limit_s": limit_s})
-    finished = subprocess.run(
+    supervisor = subprocess.Popen(
         [sys.executable, "-P", "-m", "dataflux_bench.supervise", task],
         env=environment(checkout, STORAGE_EMULATOR_HOST=emulator),
         stdin=subprocess.DEVNULL,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        check=False,
     )
-    if finished.returncode or not finished.stdout:
-        raise RuntimeError(f"The supervisor ended with {finished.returncode}: {finished.stderr[-2000:]}")
-    usage: dict[str, Any] = json.loads(finished.stdout)
-    usage["complaint"] = finished.stderr[-2000:]
+    with supervisor:
+        try:
+            output, complaint = supervisor.communicate()
+        except BaseException:
+            supervisor.terminate()  # it ends the command and all that this started
+            raise
+    if supervisor.returncode or not output:
+        raise RuntimeError(f"The supervisor ended with {supervisor.returncode}: {complaint[-2000:]}")
+    usage: dict[str, Any] = json.loads(output)
+    usage["complaint"] = complaint[-2000:]
     return usage
 
 

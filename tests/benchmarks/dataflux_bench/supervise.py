@@ -2,6 +2,8 @@
 
     python -m dataflux_bench.supervise '{"command": [...], "limit_s": 900}'
 
+A SIGTERM ends the tree and this process.
+
 This process becomes the reaper of the tree's orphans, so nothing that the command starts can leave the tree, however
 it forks. The command finds a socket in BENCH_MARK_FD and writes one line of JSON to it the moment its work is done (the
 mark); what it does afterwards, such as computing digests, is not measured.
@@ -256,7 +258,12 @@ def _kibibytes(path: str, name: bytes) -> int:
 def main(arguments: list[str]) -> None:
     """Run what the first argument says and print its usage as JSON."""
     task = json.loads(arguments[0])
-    usage = run(task["command"], task["limit_s"])
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        usage = run(task["command"], task["limit_s"])
+    except SystemExit:
+        _end(Tree(Usage()))
+        raise
     sys.stdout.write(json.dumps(asdict(usage)))
 
 
