@@ -23,6 +23,7 @@ import array
 import functools
 import itertools
 import operator
+import struct
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
@@ -114,13 +115,19 @@ def _check_order(names: Sequence[str]) -> None:
 def _integer_column(values: Sequence[int]) -> pa.Array:
     """Return 64-bit integers. Raises ValueError for larger ones."""
     try:
-        return from_buffers(pa.int64(), len(values), array.array("q", values))
-    except OverflowError as error:
+        # Takes less than half the time of `array.array`.
+        return from_buffers(pa.int64(), len(values), struct.pack(f"<{len(values)}q", *values))
+    except struct.error as error:
         raise ValueError("a number in the page has more than 64 bits") from error
 
 
 def _name_column(values: Sequence[str]) -> pa.Array:
     """Return texts that may all differ. Raises UnicodeEncodeError (a ValueError) for half a surrogate pair."""
+    count, width = len(values), len(values[0])
+    if width == len(values[-1]) == len(values[count // 2]) and set(map(len, values)) == {width}:
+        joined = "".join(values).encode()
+        if len(joined) == width * count:  # ASCII
+            return from_buffers(_TEXT, count, _even_ends(width, count), joined)
     # Joined in Python, split by Arrow: no call a value. Names hold no line ends; were there one, the counts differ.
     joined = "\n".join(values).encode()
     whole = from_buffers(_TEXT, 1, array.array("i", (0, len(joined))), joined)
@@ -165,5 +172,10 @@ def _same_texts(value: str | None, count: int) -> pa.Array:
     if value is None:
         return pa.nulls(count, _TEXT)
     data = value.encode()
-    ends = array.array("i", range(0, len(data) * count + 1, len(data)) if data else (0,) * (count + 1))
-    return from_buffers(_TEXT, count, ends, data * count)
+    return from_buffers(_TEXT, count, _even_ends(len(data), count), data * count)
+
+
+@functools.lru_cache(maxsize=256)
+def _even_ends(width: int, count: int) -> array.array[int]:
+    """Return where texts of the same length end, as Arrow has it."""
+    return array.array("i", itertools.accumulate(itertools.repeat(width, count), initial=0))

@@ -205,6 +205,21 @@ def test_names_with_a_line_end_and_an_empty_name_cannot_trade_places():
     assert rows.column("name").to_pylist() == ["", "x"]
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("a1", "a2", "a3"),  # the same length, which is the quick way
+        ("a1", "a2", "é3"),  # of characters, not of bytes
+        ("é1", "é2", "é3"),
+        ("a1", "a222", "a3", "a4"),  # of the first, the last and the middle one only
+        ("a\n", "a1", "b\n"),
+    ],
+)
+def test_names_of_the_same_length_are_told_apart(names):
+    rows = decode_page(page_of([ITEM | {"name": name} for name in names])).rows
+    assert rows.column("name").to_pylist() == list(names)
+
+
 def test_pages_import_neither_pandas_nor_google_auth_nor_all_compute_functions():
     program = (
         "import sys; from airflow_dataflux.core.gcs.pages import decode_page; "
