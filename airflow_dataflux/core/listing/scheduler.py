@@ -391,11 +391,8 @@ class Scheduler:
         for range_id, pieces in pieces_each.items():
             live = self._live[range_id]
             if pieces > 1:
-                outlook = live.outlook(self.known)
-                if outlook.most_pieces > 1:
-                    self._ask_to_shrink(live, outlook.points(pieces - 1, self.known), orders)
-                else:
-                    self._ask_to_shrink(live, self.known.split(live.low, live.names.end, pieces - 1), orders)
+                points = live.outlook(self.known).points(pieces - 1, self.known)
+                self._ask_to_shrink(live, points or self.known.split(live.low, live.names.end, pieces - 1), orders)
 
     def _ask_for_directories(self, live: LiveRange, orders: list[Order]) -> bool:
         """Ask which directories lie ahead, once a page, where that is not known; return whether there was anything."""

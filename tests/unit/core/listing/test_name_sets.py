@@ -14,6 +14,7 @@ import sys
 import pytest
 from simulated_listing import SimulatedBucket, SimulatedListing
 
+from airflow_dataflux.core.listing.scheduler import FREE_WASTE_IN_ENGINE
 from airflow_dataflux.core.namerange import NameRange, after
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "..", "..", "benchmarks"))
@@ -85,6 +86,19 @@ def test_directories_of_a_file_each_are_divided_in_any_script(letters: str, seed
     assert requests <= 4
 
 
+@pytest.mark.parametrize("seed", [0, 3])
+def test_a_directory_that_is_far_larger_than_those_beside_it_is_divided(seed: int) -> None:
+    """One answer does not name all directories. Of the seeds, 3 once left the large one to one stream."""
+    draw = random.Random(seed)
+    users = [f"uploads/user_{draw.randrange(10**6)}" for _ in range(20_000)]
+    names = [f"{user}/{draw.randrange(10**12)}.jpg" for user in users for _ in range(5)]
+    large = f"uploads/user_{draw.randrange(10**6)}"
+    names += [f"{large}/{1_600_000_000_000 + draw.randrange(10**11)}.jpg" for _ in range(100_000)]
+    speed, requests = list_after_first_page(SimulatedBucket(names), seed=seed)
+    assert speed >= 3.5
+    assert requests <= 4
+
+
 def test_streams_that_have_nothing_to_do_look_for_something_at_some_cost() -> None:
     speed, requests = listed("sensors", count=400_000, streams=64)
     assert speed >= 10
@@ -105,6 +119,7 @@ def test_a_large_listing_that_is_handed_over_takes_few_requests(style: str, most
     rest = SimulatedListing(
         bucket, workers=2, streams=64, seed=1, check=False, waiting=begun.scheduler.leftover(64),
         examples=known.examples, empty_ranges=known.empty_ranges, levels=known.levels,
+        free_waste=FREE_WASTE_IN_ENGINE,
     ).run()  # fmt: skip
     assert len(begun.names) + len(rest.names) == 599_000
     assert (1 + begun.requests + rest.requests) / 600 <= most
