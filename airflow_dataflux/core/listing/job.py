@@ -72,6 +72,7 @@ class _Owner:
             empty_ranges=plan.remainder.empty_ranges,
             levels=plan.remainder.levels,
             first_range_id=plan.remainder.next_range_id,
+            free_waste=plan.free_waste,
         )
         self._finished: list[FinishedRange] = []
         self._used: list[tuple[int, WorkerFigures]] = []  # of workers that are gone

@@ -116,6 +116,7 @@ class ListingPlan(msgspec.Struct, frozen=True, kw_only=True):
         run_id: makes their names unique.
         streams: list requests in flight, over all workers of this job.
         page_rows: rows to ask for in a page; None leaves it to the server.
+        free_waste: requests that may be wasted, besides those for each page.
         before: what the listing had used and done before this job.
         before_s: how long that took.
         expected: how many objects an earlier listing of the same had; None: not known.
@@ -131,6 +132,7 @@ class ListingPlan(msgspec.Struct, frozen=True, kw_only=True):
     run_id: str
     streams: int
     page_rows: int | None = None
+    free_waste: int
     before: Figures
     before_s: float = 0.0
     expected: int | None = None

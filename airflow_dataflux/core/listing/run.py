@@ -248,6 +248,7 @@ class ListingRun:
     ) -> None:
         # Not above: a listing of one page, of which there are many, is over before these would be imported.
         from airflow_dataflux.core.listing.job import run_listing
+        from airflow_dataflux.core.listing.scheduler import FREE_WASTE, FREE_WASTE_IN_ENGINE
         from airflow_dataflux.core.listing.worker import listing_worker
         from airflow_dataflux.core.runtime.jobs import run_job
         from airflow_dataflux.core.runtime.workers import Job
@@ -263,6 +264,7 @@ class ListingRun:
             run_id=self._run_id,
             streams=streams,
             page_rows=LARGE_PAGE_ROWS if isolated else None,
+            free_waste=FREE_WASTE_IN_ENGINE if isolated else FREE_WASTE,
             before=so_far.figures,
             before_s=time.monotonic() - self._opened.started_at,
             expected=self._expected,

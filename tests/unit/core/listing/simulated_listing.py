@@ -31,7 +31,7 @@ from airflow_dataflux.core.listing.messages import (
     WorkerJoined,
     WorkerLost,
 )
-from airflow_dataflux.core.listing.scheduler import Scheduler
+from airflow_dataflux.core.listing.scheduler import FREE_WASTE, Scheduler
 from airflow_dataflux.core.namerange import NameRange
 
 
@@ -126,13 +126,15 @@ class SimulatedListing:
         examples: Iterable[str] = (),
         empty_ranges: Iterable[NameRange] = (),
         levels: Iterable[Level] = (),
+        free_waste: int = FREE_WASTE,
     ) -> None:
         self.bucket = bucket
         self.random = random.Random(seed)
         self.timing = timing or Timing()
         self.scheduler = Scheduler(
-            prefixes, waiting=waiting, examples=examples, empty_ranges=empty_ranges, levels=levels
-        )
+            prefixes, waiting=waiting, examples=examples, empty_ranges=empty_ranges, levels=levels,
+            free_waste=free_waste,
+        )  # fmt: skip
         self.streams = streams
         self.workers = workers
         self.deaths = deque(sorted(deaths))
