@@ -110,7 +110,7 @@ class SizeHistogram:
     def add(self, sizes: Sequence[int]) -> None:
         """Count objects of these sizes."""
         for size in sizes:
-            self.counts[size.bit_length()] += 1
+            self.counts[max(0, size - 1).bit_length()] += 1  # a power of two belongs to what is smaller
 
     def up_to(self, size: int) -> int:
         """Return about how many objects have up to `size` bytes (whole powers of two only)."""

@@ -47,8 +47,9 @@ _GZIP_MEMBER = 16 + zlib.MAX_WBITS
 _UNPACKED_BYTES = 1 << 20
 """Unpacked at once: a small object may hold a thousand times as much."""
 
-WHOLE_BYTES = 1 << 20
-"""Objects up to this size are verified in memory before a file is opened for them."""
+WHOLE_BYTES = 1 << 18
+"""Objects up to this size, which arrive in one chunk, are verified in memory before a file is opened for them. 160 of
+1 MiB at a time took 50 MB and a tenth of the processor time more than as files that grow."""
 
 _MOST_CUTTING = 32
 _COMPUTED_A_FILE_S = 0.0001

@@ -165,10 +165,10 @@ def test_a_handful_of_objects_is_read_directly_and_thousands_are_composed() -> N
 
 
 @given(st.lists(st.integers(1, 1 << 40), max_size=50), st.integers(0, 41))
-def test_the_histogram_counts_what_is_below_a_power_of_two(sizes: list[int], power: int) -> None:
+def test_the_histogram_counts_what_is_up_to_a_power_of_two(sizes: list[int], power: int) -> None:
     histogram = SizeHistogram()
     histogram.add(sizes)
-    assert histogram.up_to(1 << power) == sum(size < 1 << power for size in sizes)
+    assert histogram.up_to(1 << power) == sum(size <= 1 << power for size in sizes)
 
 
 def test_a_million_objects_of_a_megabyte_cost_what_was_worked_out() -> None:
