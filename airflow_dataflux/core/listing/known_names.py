@@ -59,6 +59,10 @@ class Level:
                 return end if ends_at_or_before(end, names.end) else names.end
         return start
 
+    def behind(self, name: str) -> str:
+        """Return where names begin that lie behind the directory of this level that `name` is in."""
+        return successor(name[: name.index("/", len(self.parent)) + 1]) or ""
+
     def is_empty(self, names: NameRange) -> bool:
         """Return whether `names` is known to hold neither directories nor objects beside them."""
         return any(bare.covers(names) for bare in self.bare) and not self.between(names.start, names.end)
@@ -215,8 +219,7 @@ class KnownNames:
         """Return the end of the directory that `low` is in, if nothing is between that and `high`; else `high`."""
         own = directory_of(low)
         for level in self.levels_around(low, high)[1:]:
-            child = low[: low.find("/", len(level.parent)) + 1]
-            beside = NameRange(successor(child) or "", high).overlap(prefix_range(level.parent))
+            beside = NameRange(level.behind(low), high).overlap(prefix_range(level.parent))
             if not beside.is_empty and not level.is_empty(beside):
                 return high
         end = successor(own)

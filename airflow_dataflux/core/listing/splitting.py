@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from airflow_dataflux.core.listing.known_names import KnownNames, Level
-from airflow_dataflux.core.namerange import NameRange, prefix_range, successor
+from airflow_dataflux.core.namerange import NameRange, prefix_range
 
 SMALLEST_PIECE_PAGES = 1.5
 """No steal makes pieces that are expected to be smaller: each costs half a request more than it saves in time."""
@@ -110,7 +110,7 @@ def _segments_of(
     passed = len(level.between(start, low))
     each = (pages - inner + 0.5 + inner / (1 + passed)) / (passed + 0.5)
     segments = [Segment(each * len(ahead), ahead)] if ahead else []
-    last = ahead[-1] if ahead else successor(low[: low.index("/", len(level.parent)) + 1]) or low
+    last = ahead[-1] if ahead else level.behind(low)
     tail = NameRange(last, end).overlap(prefix_range(level.parent))
     if level.too_many and not tail.is_empty and level.known_until(last, tail.end) != tail.end:
         model = known.model(start, tail.end)
