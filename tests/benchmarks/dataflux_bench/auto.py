@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from dataflux_bench.download import BUCKET, DownloadPlan, Work, download_once
-from dataflux_bench.measuring import Cell, wait_until_quiet
+from dataflux_bench.measuring import Cell, interleaved, wait_until_quiet
 from dataflux_bench.peers.catalogue import Peer
 from dataflux_bench.server.dataset import Dataset, DatasetSpec
 from dataflux_bench.server.process import BenchServer
@@ -35,9 +35,13 @@ class Regime:
     file_ms: float = 0.0
     busy: int = 0
 
-    def options(self, strategy: str) -> dict[str, str]:
-        """Return the options of the program."""
-        return {"strategy": strategy, "file_ms": str(self.file_ms), "busy": str(self.busy)}
+    def peers(self) -> list[Peer]:
+        """Return the programs to compare: one for each strategy."""
+        same = {"file_ms": str(self.file_ms), "busy": str(self.busy)}
+        return [
+            Peer(f"dataflux:strategy={strategy}", "dataflux", "download_dataflux", {"strategy": strategy, **same})
+            for strategy in STRATEGIES
+        ]
 
 
 REGIMES = {
@@ -80,13 +84,8 @@ def run_auto(
                 case = {"workload": f"{size}, {name}", "objects": count, "bytes": count * object_bytes}
                 group = [Cell(case=case, peer=strategy, family=strategy) for strategy in STRATEGIES]
                 cells += group
-                for repeat in range(plan.repeats):
-                    for cell in group[repeat % 3 :] + group[: repeat % 3]:
-                        if is_clearly_worse(cell, group):
-                            continue
-                        label = f"dataflux:strategy={cell.peer}"
-                        options = regime.options(cell.peer)
-                        peer = Peer(label=label, name="dataflux", program="download_dataflux", options=options)
+                for cell, peer in interleaved(group, regime.peers(), repeats=plan.repeats, once_above_s=math.inf):
+                    if not is_clearly_worse(cell, group):
                         wait_until_quiet(plan.quiet_s)
                         cell.runs.append(download_once(server, peer, plan, work))
                         save(cells)
