@@ -44,11 +44,17 @@ class Cursor:
         self._moved = False  # the last page brought a name
         self._ended = False
         self._halted = False
+        self._stopped = False  # by `halt`, before its range was listed
 
     @property
     def ended(self) -> bool:
         """Whether there is nothing more to ask for."""
         return self._ended
+
+    @property
+    def more(self) -> bool:
+        """Whether there are more names, be they for this cursor or behind the end that `halt` gave it."""
+        return not self._ended or self._stopped
 
     @property
     def end(self) -> str | None:
@@ -100,7 +106,7 @@ class Cursor:
             self._ended = True
         elif self._halted:
             self._end = self._start if self._position is None else after(self._position)
-            self._ended = True
+            self._ended = self._stopped = True
         return slice(low, high)
 
     def shrink(self, points: Sequence[str]) -> str | None:

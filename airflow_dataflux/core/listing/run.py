@@ -198,7 +198,7 @@ class ListingRun:
         rows = page.rows.slice(taken.start, taken.stop - taken.start)
         row_filter = RowFilter(self._request.filters, OwnObjects(self._request, store))
         kept = row_filter.apply(rows)
-        event = page_listed(0, rows, kept, more=not cursor.ended)
+        event = page_listed(0, rows, kept, more=cursor.more)
         if self._record:
             self._record.first_page(event.listed, kept, low=root.start, high=cursor.end if cursor.ended else event.last)
         rest = () if cursor.ended else (NameRange(root.start if event.last is None else after(event.last), root.end),)

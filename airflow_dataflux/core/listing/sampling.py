@@ -11,6 +11,7 @@ never depends on it: each range is listed to its end whatever is in it.
 
 from __future__ import annotations
 
+import functools
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -19,7 +20,6 @@ from typing import Any
 
 from airflow_dataflux.core.gcs.store import Page, Store
 from airflow_dataflux.core.listing.cursor import Cursor
-from airflow_dataflux.core.listing.known_names import KnownNames
 from airflow_dataflux.core.listing.messages import (
     Halt,
     ListRange,
@@ -48,17 +48,17 @@ SAMPLE_STREAMS = 32
 _PIECES = 16
 """Places at which an unlisted stretch may be divided, for each boundary that falls into it."""
 
-Split = Callable[[str, str | None, int], list[str]]
-"""Divides `(low, high)` at up to so many names, evenly as far as one can tell."""
+Divide = Callable[[int], Sequence[str]]
+"""Returns names that divide a stretch evenly as far as one can tell, strictly increasing: so many, more or fewer."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stretch:
-    """Some of the names, how many objects have one of them, and whether to look for boundaries inside."""
+    """Some of the names, how many objects have one of them, and how to find boundaries inside."""
 
     names: NameRange
     objects: float
-    divisible: bool
+    divide: Divide
 
 
 def sampled_ranges(bucket: str, prefixes: Sequence[str], count: int, *, store: Store) -> list[NameRange]:
@@ -69,12 +69,11 @@ def sampled_ranges(bucket: str, prefixes: Sequence[str], count: int, *, store: S
     if count < 2:
         return [NameRange()]
     most_requests = min(MOST_REQUESTS, max(FEWEST_REQUESTS, REQUESTS_A_RANGE * count))
-    sample = _Sample(bucket, distinct_prefixes(prefixes), store, most_requests)
-    stretches = sample.take()
-    return NameRange().divided(even_boundaries(stretches, count, sample.known.split))
+    stretches = _Sample(bucket, distinct_prefixes(prefixes), store, most_requests).take()
+    return NameRange().divided(even_boundaries(stretches, count))
 
 
-def even_boundaries(stretches: Iterable[Stretch], count: int, split: Split) -> list[str]:
+def even_boundaries(stretches: Iterable[Stretch], count: int) -> list[str]:
     """Return up to `count - 1` names, strictly increasing, between which there are about equally many objects. Pure."""
     ordered = sorted(stretches, key=lambda stretch: stretch.names.start)
     total = sum(stretch.objects for stretch in ordered)
@@ -87,7 +86,7 @@ def even_boundaries(stretches: Iterable[Stretch], count: int, split: Split) -> l
             wanted += 1
         if targets:
             names = stretch.names
-            inner = split(names.start, names.end, _PIECES * len(targets) - 1) if stretch.divisible else []
+            inner = stretch.divide(_PIECES * len(targets) - 1)
             points = [names.start, *inner, *([] if names.end is None else [names.end])]
             step = stretch.objects / (len(inner) + 1)
             for target in targets:
@@ -108,14 +107,10 @@ class _Sample:
         self._scheduler = Scheduler(prefixes)
         self._cursors: dict[int, Cursor] = {}
         self._listed: dict[int, int] = {}
+        self._met: dict[int, list[str]] = {}  # names of a range, evenly spaced
         self._requests = 0
         self._stretches: list[Stretch] = []
         self._answers: dict[Future[Any], int | None] = {}  # request in flight -> the range whose page it is
-
-    @property
-    def known(self) -> KnownNames:
-        """What the sample has learned about the names."""
-        return self._scheduler.known
 
     def take(self) -> list[Stretch]:
         """List until the requests are used up or there is nothing left; return stretches that tile the prefixes."""
@@ -129,11 +124,14 @@ class _Sample:
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-        rest = self._scheduler.rest()
-        known = [pages for _, pages in rest if pages > 0]
+        rest = {waiting: self._scheduler.pages_in(waiting) for waiting in self._scheduler.rest}
+        known = [pages for pages in rest.values() if pages > 0]
         usual = sum(known) / len(known) if known else 1.0
-        for names, pages in rest:
-            self._stretches.append(Stretch(names=names, objects=(pages or usual) * PAGE_ROWS, divisible=True))
+        totals = self._scheduler.totals
+        rows = totals.listed / totals.pages if totals.listed else PAGE_ROWS
+        for waiting, pages in rest.items():
+            divide = functools.partial(self._scheduler.points_in, waiting)
+            self._stretches.append(Stretch(names=waiting.names, objects=(pages or usual) * rows, divide=divide))
         return self._stretches
 
     def _take(self, answer: Future[Any]) -> None:
@@ -152,17 +150,19 @@ class _Sample:
         cursor = self._cursors[range_id]
         taken = cursor.accept(NameColumn(page.rows.column(0)), page.next_page_token)
         rows = page.rows.slice(taken.start, taken.stop - taken.start)
-        event: PageListed = page_listed(range_id, rows, rows, more=not cursor.ended)
+        event: PageListed = page_listed(range_id, rows, rows, more=cursor.more)
         self._listed[range_id] += event.listed
+        self._met[range_id] += event.examples if event.last is None else (*event.examples, event.last)
         self._carry_out(self._scheduler.handle(event))
         if not cursor.ended:
             self._ask(range_id)
             return
         start = self._scheduler.start_of(range_id)
         if start is not None and (cursor.end is None or start < cursor.end):
-            count = self._listed[range_id]
-            names = NameRange(start, cursor.end)
-            self._stretches.append(Stretch(names=names, objects=count, divisible=count > PAGE_ROWS))
+            met = tuple(name for name in self._met[range_id] if name > start)
+            self._stretches.append(
+                Stretch(names=NameRange(start, cursor.end), objects=self._listed[range_id], divide=lambda _: met)
+            )
         self._carry_out(self._scheduler.handle(RangeEnded(range_id, cursor.end)))
 
     def _ask(self, range_id: int) -> None:
@@ -176,6 +176,7 @@ class _Sample:
                 case ListRange(range_id, names, prefix):
                     self._cursors[range_id] = Cursor(names, prefix)
                     self._listed[range_id] = 0
+                    self._met[range_id] = []
                     self._ask(range_id)
                 case Probe() as probe:
                     self._answers[self._pool.submit(answer_probe, probe, self._store, self._bucket)] = None

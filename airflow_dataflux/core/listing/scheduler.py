@@ -79,14 +79,14 @@ lists what is large: nearly all its streams have something to do, and each reque
 1,000,000 files of satellite images took a tenth more time and requests with as many free ones as at first."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Waiting:
     """A range that no stream lists yet."""
 
     names: NameRange
     prefix: str
     fresh: bool
-    pages: float = 0.0  # expected, 0 if nobody can tell
+    rest_of: LiveRange | None = None  # that `halt` has stopped
     before: tuple[str, ...] = ()  # names that were listed up to it, evenly spaced
 
 
@@ -187,19 +187,32 @@ class Scheduler:
         """An id that was not given yet."""
         return self._next_id
 
+    @property
+    def rest(self) -> tuple[Waiting, ...]:
+        """After `halt`: what nobody has listed."""
+        return tuple(self._waiting)
+
+    def pages_in(self, waiting: Waiting) -> float:
+        """Return the pages that are expected in a part of the rest, 0 if nobody can tell."""
+        pages = 0.0 if waiting.rest_of is None else waiting.rest_of.remaining_pages(self.known)
+        return 0.0 if math.isinf(pages) else pages
+
+    def points_in(self, waiting: Waiting, count: int) -> list[str]:
+        """Return up to `count` names that divide a part of the rest evenly, as far as one can tell."""
+        if count < 1:
+            return []
+        points = [] if waiting.rest_of is None else waiting.rest_of.outlook(self.known).points(count, self.known)
+        return points or self.known.split(waiting.names.start, waiting.names.end, count)
+
     def leftover(self, count: int = 1) -> tuple[NameRange, ...]:
-        """After `halt`: return what nobody has listed, sorted, divided so that `count` streams have something to do."""
-        sizes = {number: waiting.pages for number, waiting in enumerate(self._waiting)}
-        pieces = pieces_of(sizes, dict.fromkeys(sizes, MOST_PIECES), count - len(sizes))
+        """After `halt`: return the rest, sorted, divided so that `count` streams have something to do."""
+        pages = [self.pages_in(waiting) for waiting in self._waiting]
+        sizes = {number: each or max(pages) for number, each in enumerate(pages)}
+        pieces = pieces_of(sizes, dict.fromkeys(sizes, BLIND_PIECES), count - len(sizes))
         ranges: list[NameRange] = []
         for number, waiting in enumerate(self._waiting):
-            names = waiting.names
-            ranges.extend(names.divided(self.known.split(names.start, names.end, pieces[number] - 1)))
+            ranges.extend(waiting.names.divided(self.points_in(waiting, pieces[number] - 1)))
         return tuple(sorted(ranges, key=lambda names: names.start))
-
-    def rest(self) -> list[tuple[NameRange, float]]:
-        """After `halt`: return what nobody has listed, and the pages that are expected there, 0 if nobody can tell."""
-        return [(waiting.names, waiting.pages) for waiting in self._waiting]
 
     def remaining_pages(self) -> float | None:
         """Return the pages that are still to come, as far as one can tell; None if one cannot."""
@@ -274,13 +287,7 @@ class Scheduler:
         if live.listed == 0:
             self.totals.empty_ranges += 1
         if event.end is not None and event.end != live.names.end:
-            pages = live.remaining_pages(self.known)
-            self._wait(
-                NameRange(event.end, live.names.end),
-                live.prefix,
-                fresh=False,
-                pages=0.0 if math.isinf(pages) else pages,
-            )
+            self._wait(NameRange(event.end, live.names.end), live.prefix, fresh=False, rest_of=live)
 
     def _shrink_answered(self, event: ShrinkAnswered) -> None:
         live = self._live.get(event.range_id)
@@ -499,9 +506,9 @@ class Scheduler:
 
     # -- small things
 
-    def _wait(self, names: NameRange, prefix: str, *, fresh: bool, pages: float = 0.0) -> None:
+    def _wait(self, names: NameRange, prefix: str, *, fresh: bool, rest_of: LiveRange | None = None) -> None:
         if not names.is_empty:
-            self._waiting.append(Waiting(names, prefix, fresh, pages))
+            self._waiting.append(Waiting(names, prefix, fresh, rest_of))
 
     def _free(self) -> int:
         """How many streams have nothing to do."""

@@ -90,7 +90,7 @@ def list_range(
         sink.append(kept)
         if object_statistics is not None:
             object_statistics.add(kept)
-        send(page_listed(range_id, rows, kept, more=not cursor.ended, seconds=seconds))
+        send(page_listed(range_id, rows, kept, more=cursor.more, seconds=seconds))
     parts = tuple(sink.finish())
     counted = None if object_statistics is None else object_statistics.count()
     send(RangeEnded(range_id, cursor.end, parts, dict(row_filter.dropped), counted))

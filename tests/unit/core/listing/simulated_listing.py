@@ -276,7 +276,7 @@ class SimulatedListing:
         self._send(
             worker,
             incarnation,
-            PageListed(range_id, len(taken), len(taken), 0, first, last, examples, not cursor.ended),
+            PageListed(range_id, len(taken), len(taken), 0, first, last, examples, cursor.more),
         )
         if cursor.ended:
             del self.cursors[worker, range_id]

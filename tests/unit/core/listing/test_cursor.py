@@ -78,3 +78,12 @@ def test_a_halted_range_ends_after_its_last_name() -> None:
     cursor.accept(["b", "c"], "token")
     assert cursor.ended
     assert cursor.end == after("c")
+    assert cursor.more
+
+
+def test_a_halted_range_that_was_at_its_end_has_no_more_names() -> None:
+    cursor = Cursor(NameRange("a", "z"), "")
+    cursor.halt()
+    cursor.accept(["b", "c"], None)
+    assert cursor.ended
+    assert not cursor.more

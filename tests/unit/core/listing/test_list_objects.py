@@ -15,8 +15,12 @@ from airflow_dataflux.core.gcs.http_store import open_store
 from airflow_dataflux.core.gcs.memory import MemoryStores
 from airflow_dataflux.core.gcs.store import ObjectVersion, Page, PageRequest, Store, StoreOptions
 from airflow_dataflux.core.listing import list_objects
+from airflow_dataflux.core.listing.cursor import Cursor
+from airflow_dataflux.core.listing.filters import RowFilter
+from airflow_dataflux.core.listing.messages import PageListed
 from airflow_dataflux.core.listing.sampling import sampled_ranges
 from airflow_dataflux.core.listing.seeds import Seeds
+from airflow_dataflux.core.listing.stream import list_range
 from airflow_dataflux.core.manifest import Manifest, join_ranges
 from airflow_dataflux.core.namerange import NameRange
 from airflow_dataflux.core.runtime.tokens import AnonymousTokens, TokenSource
@@ -210,6 +214,23 @@ def test_listings_of_sampled_name_ranges_are_together_the_listing(
     whole = fetch(stores, bucket, manifest_uri=str(tmp_path / "whole"), streams=16)
     assert joined.fingerprint == whole.fingerprint
     assert max(map(len, pieces)) < 0.7 * len(whole)
+
+
+def test_a_range_that_is_halted_tells_that_it_has_more_names(store: Store) -> None:
+    class Sink:
+        def append(self, rows: object) -> None:
+            cursor.halt()
+
+        def finish(self) -> list[object]:
+            return []
+
+    cursor = Cursor(NameRange(), "")
+    events: list[object] = []
+    list_range(
+        1, cursor, store, "many-flat", row_filter=RowFilter(Filters()), sink=Sink(), send=events.append  # type: ignore[arg-type]
+    )  # fmt: skip
+    pages = [event for event in events if isinstance(event, PageListed)]
+    assert [page.more for page in pages] == [True, True]  # the second was asked for after the halt
 
 
 def test_a_name_range_and_prefixes_give_the_names_in_both(stores: MemoryStores, tmp_path: Path) -> None:

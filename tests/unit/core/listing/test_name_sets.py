@@ -5,6 +5,7 @@ Pages take 40 ms and 25 ms for each 1,000 rows, ±20 %; nothing takes processor 
 
 from __future__ import annotations
 
+import bisect
 import functools
 import os
 import random
@@ -123,3 +124,16 @@ def test_a_large_listing_that_is_handed_over_takes_few_requests(style: str, most
     ).run()  # fmt: skip
     assert len(begun.names) + len(rest.names) == 599_000
     assert (1 + begun.requests + rest.requests) / 600 <= most
+
+
+@pytest.mark.parametrize("style", ["uuid", "classes"])
+def test_what_a_halted_listing_leaves_is_divided_for_all_streams(style: str) -> None:
+    """A range that ended with a halt was once taken for one that holds no more, so that nothing was divided."""
+    dataset = Dataset(DatasetSpec(style=style, count=600_000))
+    bucket = SimulatedBucket(name.decode() for name in dataset.names(0, dataset.count))
+    begun = SimulatedListing(bucket, workers=1, streams=STREAMS, seed=1, check=False, halt_after=90).run()
+    left = begun.scheduler.leftover(64)
+    ends = [bisect.bisect_left(bucket.names, names.end) if names.end else len(bucket.names) for names in left]
+    sizes = [end - bisect.bisect_left(bucket.names, names.start) for names, end in zip(left, ends, strict=True)]
+    assert len(left) >= 40
+    assert max(sizes) <= 4 * sum(sizes) / 64

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import bisect
+import functools
+import itertools
+import os
+import random
+import sys
+
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -12,6 +19,10 @@ from airflow_dataflux.core.errors import UnavailableError
 from airflow_dataflux.core.gcs.store import Page, PageRequest
 from airflow_dataflux.core.listing.sampling import Stretch, even_boundaries, sampled_ranges
 from airflow_dataflux.core.namerange import NameRange
+
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "..", "..", "benchmarks"))
+
+from dataflux_bench.namesets import names_of
 
 NAMES = {
     "flat": [f"img_{n:08}.jpg" for n in range(60_000)],
@@ -33,11 +44,9 @@ class PagedNames:
         self.requests += 1
         if request.delimiter is not None:
             return self.directories(request)
-        from bisect import bisect_left, bisect_right
-
-        low = bisect_left(self.names, max(request.start, request.prefix))
+        low = bisect.bisect_left(self.names, max(request.start, request.prefix))
         if request.page_token is not None:
-            low = bisect_right(self.names, request.page_token)
+            low = bisect.bisect_right(self.names, request.page_token)
         found = []
         for name in self.names[low : low + (request.max_results or 1000)]:
             if not name.startswith(request.prefix) or (request.end is not None and name >= request.end):
@@ -66,7 +75,8 @@ class PagedNames:
 
 
 def counts(names: list[str], ranges: list[NameRange]) -> list[int]:
-    return [sum(name in each for name in names) for each in ranges]
+    ends = [0, *(bisect.bisect_left(names, each.start) for each in ranges[1:]), len(names)]
+    return [high - low for low, high in itertools.pairwise(ends)]
 
 
 @pytest.mark.parametrize("style", NAMES)
@@ -90,6 +100,22 @@ def test_ranges_of_a_sample_are_about_even(style: str) -> None:
     assert max(found) < 2.5 * len(NAMES[style]) / 8, found
 
 
+@pytest.mark.parametrize("name", ["librispeech", "shards", "nuscenes", "crawl", "app-logs", "mixed"])
+def test_ranges_of_a_sample_of_names_that_people_have_are_about_even(name: str) -> None:
+    """Before names that were listed were remembered, one of 32 ranges held up to half of all objects."""
+    store = PagedNames(names_of(name, 60_000))
+    found = counts(store.names, sampled_ranges("b", [""], 32, store=store))  # type: ignore[arg-type]
+    assert max(found) < 2.5 * len(store.names) / 32, found
+
+
+def test_a_sample_expects_what_it_has_not_listed_to_be_as_dense_as_what_it_has() -> None:
+    """An estimate of 0 for each rest made ranges as even as their number of names is: not at all."""
+    draw = random.Random(1)
+    store = PagedNames(sorted(f"{draw.getrandbits(64):016x}" for _ in range(200_000)))
+    found = counts(store.names, sampled_ranges("b", [""], 8, store=store))  # type: ignore[arg-type]
+    assert max(found) < 1.5 * len(store.names) / 8, found
+
+
 def test_only_what_is_below_the_prefixes_is_sampled() -> None:
     ranges = sampled_ranges("b", ["a/", "c/"], 4, store=PagedNames(NAMES["skewed"]))  # type: ignore[arg-type]
     inside = [name for name in NAMES["skewed"] if name.startswith(("a/", "c/"))]
@@ -110,22 +136,26 @@ def test_a_failing_request_ends_the_sample() -> None:
 letters = "abcdefghijklmnopqrstuvwxyz"
 
 
+def points_in(low: str, most: int, wanted: int) -> list[str]:
+    return [f"{low}{n:03}" for n in range(1, min(wanted, most) + 1)]
+
+
 @given(weights=st.lists(st.floats(0, 1e9), min_size=1, max_size=25), count=st.integers(1, 40), data=st.data())
 def test_boundaries_increase_and_are_inside_the_stretches(weights: list[float], count: int, data) -> None:
     stretches = [
-        Stretch(names=NameRange(letters[n], letters[n + 1]), objects=weight, divisible=data.draw(st.booleans()))
+        Stretch(
+            names=NameRange(letters[n], letters[n + 1]),
+            objects=weight,
+            divide=functools.partial(points_in, letters[n], data.draw(st.sampled_from([0, 1, 900]))),
+        )
         for n, weight in enumerate(weights)
     ]
-
-    def split(low: str, high: str | None, pieces: int) -> list[str]:
-        return [f"{low}{n:03}" for n in range(1, min(pieces, 900) + 1)]
-
-    found = even_boundaries(data.draw(st.permutations(stretches)), count, split)
+    found = even_boundaries(data.draw(st.permutations(stretches)), count)
     assert len(found) < count or not found
     assert found == sorted(set(found))
     assert all("a" <= name <= letters[len(weights)] for name in found)
 
 
 def test_boundaries_of_what_was_counted_are_exact() -> None:
-    stretches = [Stretch(names=NameRange(c, chr(ord(c) + 1)), objects=10, divisible=False) for c in "abcdefgh"]
-    assert even_boundaries(stretches, 4, lambda *_: []) == ["c", "e", "g"]
+    stretches = [Stretch(names=NameRange(c, chr(ord(c) + 1)), objects=10, divide=lambda _: ()) for c in "abcdefgh"]
+    assert even_boundaries(stretches, 4) == ["c", "e", "g"]
