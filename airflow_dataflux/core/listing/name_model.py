@@ -18,7 +18,7 @@ import functools
 import itertools
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from airflow_dataflux.core.namerange import common_prefix, wire_start
 
@@ -33,6 +33,8 @@ _ENOUGH_SEEN = 4
 
 _ENOUGH_ALIKE = 24
 """From so many examples of one shape on, the digits that they have at a position are all that there are."""
+
+_NOTHING = frozenset({""})
 
 _ASCII_SHAPE = re.compile("[0-9A-Za-z]")
 
@@ -128,12 +130,11 @@ class NameModel:
         size = 1
         counting = False
         for offset, column in enumerate(itertools.zip_longest(*near, *far, fillvalue="")):
-            seen = set(column[: len(near)]) - {""}
-            everywhere = set(column) - {""}
+            everywhere = frozenset(column) - _NOTHING
             if offset == 0:
                 trusted_here = trusted and high is not None
                 alphabet = _first_alphabet(
-                    everywhere if trusted_here else seen,
+                    everywhere if trusted_here else frozenset(column[: len(near)]) - _NOTHING,
                     low[at : at + 1],
                     None if high is None else high[at : at + 1],
                     trusted=trusted_here,
@@ -143,7 +144,7 @@ class NameModel:
             else:
                 beyond = 0 if offset > leading else 1
                 alphabet = _later_alphabet(everywhere, counting=counting, beyond=beyond if trusted else 9)
-            counting = len(alphabet) > 1 and all(map(str.isdecimal, everywhere))
+            counting = len(alphabet) > 1 and "".join(everywhere).isdecimal()
             self._alphabets.append(alphabet)
             size *= len(alphabet)
             if size >= _ENOUGH:
@@ -154,7 +155,7 @@ class NameModel:
             weight //= len(alphabet)
             self._weights.append(weight)
         self._size = size
-        self._ranks = [{character: rank for rank, character in enumerate(alphabet)} for alphabet in self._alphabets]
+        self._ranks = [_ranks(alphabet) for alphabet in self._alphabets]
 
     def position(self, name: str | None) -> int:
         """Return where `name` lies: 0 for everything before the model, its size for everything after (and None)."""
@@ -182,7 +183,13 @@ class NameModel:
         return self._prefix + "".join(characters)
 
 
-def _first_alphabet(seen: set[str], low: str, high: str | None, *, trusted: bool) -> str:
+@functools.lru_cache(maxsize=1024)
+def _ranks(alphabet: str) -> Mapping[str, int]:
+    """Return the rank of each character of an alphabet."""
+    return {character: rank for rank, character in enumerate(alphabet)}
+
+
+def _first_alphabet(seen: frozenset[str], low: str, high: str | None, *, trusted: bool) -> str:
     """Return the characters from that of `low` to that of `high`: what was seen, and what may well be there.
 
     With `trusted`, enough names of the same shape were seen to believe that there are only characters like theirs.
@@ -207,7 +214,8 @@ def _first_alphabet(seen: set[str], low: str, high: str | None, *, trusted: bool
     return "".join(sorted(inside))
 
 
-def _later_alphabet(seen: set[str], *, counting: bool, beyond: int) -> str:
+@functools.lru_cache(maxsize=1024)
+def _later_alphabet(seen: frozenset[str], *, counting: bool, beyond: int) -> str:
     """Return the characters of a later position.
 
     Args:
@@ -223,8 +231,13 @@ def _later_alphabet(seen: set[str], *, counting: bool, beyond: int) -> str:
     return _expanded(seen) if len(seen) > 1 else "".join(seen)
 
 
-def _expanded(seen: set[str]) -> str:
-    """Return what `seen` is most likely a part of."""
+@functools.lru_cache(maxsize=1024)
+def _expanded(seen: frozenset[str]) -> str:
+    """Return what `seen` is most likely a part of.
+
+    Remembered, as `_later_alphabet` is: models are made again and again of names whose positions hold the same
+    characters, and that was a fifth of the scheduler's time.
+    """
     characters = set(seen)
     if seen <= set(_HEX) and seen & set(_DIGITS) and not seen <= set(_DIGITS):
         characters.update(_HEX)
