@@ -14,6 +14,7 @@ from dataflux_bench.server.dataset import SHORT, Dataset, DatasetSpec
 from dataflux_bench.server.latency import Model, Service
 from dataflux_bench.server.process import BenchServer
 from dataflux_bench.server.rendering import form_of
+from google.api_core.exceptions import TooManyRequests
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
 
@@ -152,6 +153,21 @@ def test_requests_above_a_budget_are_rejected_and_counted() -> None:
             get(f"{server.endpoint}/storage/v1/b/b/o")
         counts = server.counts()
         assert (counts.requests, counts.rejected, counts.refused) == (2, 1, {})
+
+
+def test_a_change_that_is_rejected_is_not_made() -> None:
+    """A real service refuses before it begins. Made and then refused, composites seemed to be there when tried again."""
+    with BenchServer(Model(**AT_ONCE, writes_per_s=1.1, burst_s=1)) as server:
+        dataset = Dataset(DatasetSpec(count=40, sizes="10000", readable=True))
+        server.add_bucket("b", dataset.spec)
+        bucket = client_of(server).bucket("b")
+        sources = [bucket.blob(name.decode()) for name in dataset.names(0, 2)]
+        bucket.blob("dataflux-composed-objects/one").compose(sources, retry=None)
+        with pytest.raises(TooManyRequests):
+            bucket.blob("dataflux-composed-objects/two").compose(sources, retry=None)
+        with pytest.raises(TooManyRequests):
+            bucket.blob("dataflux-composed-objects/one").delete(retry=None)
+        assert server.counts().composites == 1
 
 
 def test_a_budget_fills_with_time() -> None:

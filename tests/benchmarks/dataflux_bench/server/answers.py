@@ -40,7 +40,6 @@ class Answer:
         pieces: the body.
         paced: whether the body comes at the bandwidth of the model.
         rows: listed objects.
-        calls: of a batch.
     """
 
     operation: str
@@ -51,7 +50,6 @@ class Answer:
     headers: bytes = b""
     paced: bool = False
     rows: int = 0
-    calls: int = 1
 
 
 class Service:
@@ -179,7 +177,7 @@ class Service:
         latency_s = self.model.delete_s + self.model.batch_per_call_s * len(parts)
         content_type = b"multipart/mixed; boundary=" + boundary
         body = b"".join(parts) + b"--" + boundary + b"--\r\n"
-        return Answer("batch", latency_s, pieces=(body,), content_type=content_type, calls=max(1, len(parts)))
+        return Answer("batch", latency_s, pieces=(body,), content_type=content_type)
 
     def _media(self, served: Served, request: Request) -> Answer:
         start, end, status = 0, served.size, 200
@@ -274,6 +272,16 @@ def _json_answer(operation: str, latency_s: float, resource: dict[str, object]) 
 def _refusal(operation: str, latency_s: float, status: int, message: str) -> Answer:
     error = {"code": status, "message": message, "errors": [{"message": message, "domain": "global", "reason": "x"}]}
     return Answer(operation, latency_s, status, (json.dumps({"error": error}).encode(),))
+
+
+def change_of(request: Request) -> tuple[str, int] | None:
+    """Return operation and number of calls of a request that changes objects; None for one that reads."""
+    path = request.target.partition(b"?")[0]
+    if path.startswith(b"/batch/"):
+        return "batch", max(1, len(_BATCH_CALL.findall(request.body)))
+    if request.method == b"DELETE":
+        return "delete", 1
+    return ("compose", 1) if request.method == b"POST" and path.endswith(b"/compose") else None
 
 
 def throttled(operation: str) -> Answer:
