@@ -87,6 +87,7 @@ class RequestBudget:
         self._reduced_at = None if found_rate is None else self._began_at
         self._recovery_s = _RECOVERY_S if found_rate is None else _LEAST_RECOVERY_S
         self._reductions = 0
+        self._waiting = 0  # requests that wait for their turn
         self._accepted_rate = first_rate if found_rate is None else min(first_rate, found_rate)
         self._begun = _RecentRate()
         self._begun_since = 0
@@ -103,7 +104,8 @@ class RequestBudget:
         """Return the rate that was found to be accepted and the one that is kept, if any, and how long the queue is."""
         with self._lock:
             now = self._clock()
-            turn_s = max(0.0, self._next_at - now)
+            # A reduction takes back the slots of all that wait, and each finds that out when its slot would have come.
+            turn_s = max(0.0, self._next_at - now, self._waiting / self._rate(now))
             if self._reduced_at is None:
                 return Pace(turn_s=turn_s)
             return Pace(found_per_s=self._accepted_rate, kept_per_s=self._rate(now), turn_s=turn_s)
@@ -126,9 +128,11 @@ class RequestBudget:
                 if begins_at <= now:
                     self._begins(count, now)
                     return now
+                self._waiting += count
             cancel.wait(begins_at - now)
-            cancel.raise_if_cancelled()
             with self._lock:
+                self._waiting -= count
+                cancel.raise_if_cancelled()
                 if reductions == self._reductions:
                     now = self._clock()
                     self._begins(count, now)

@@ -25,7 +25,7 @@ from airflow_dataflux.core.runtime.workers import WorkerLink
 from airflow_dataflux.core.staging.batching import BatchRules
 from airflow_dataflux.core.staging.fetch_worker import BucketAccess, WorkAnswer, WorkerThreads, run_worker
 from airflow_dataflux.core.staging.messages import Assignment, WorkerSetup, WorkProgress
-from airflow_dataflux.core.staging.transfer import BatchResult, ComposeRefusals, Transfer
+from airflow_dataflux.core.staging.transfer import BatchResult, ComposeRefusals, Cutting, Transfer
 
 SHARDS_AT_ONCE = 3
 """Shards that a worker writes side by side: an upload is one connection, and one waits while another sends."""
@@ -35,7 +35,7 @@ _WINDOW_BYTES = 24 << 20
 
 _TELL_EVERY_S = 1.0
 
-_ONE_CUTS = threading.Semaphore(2)
+_CUTTING = Cutting(2)
 """Cutting a composite copies memory under the interpreter's lock: more threads at it only take it from each other."""
 
 
@@ -84,7 +84,7 @@ def _pack(setup: PackSetup, access: BucketAccess, threads: WorkerThreads) -> Non
     progress = _ProgressTeller(threads.tell)
 
     def transfer(open_writer: Callable[[], PieceWriter]) -> Transfer:
-        return Transfer(access.reader, access.composing_store, open_writer, access.registry, setup.names, "", _ONE_CUTS)
+        return Transfer(access.reader, access.composing_store, open_writer, access.registry, setup.names, "", _CUTTING)
 
     fetcher = PieceFetcher(transfer, composing.rules)
 

@@ -30,14 +30,12 @@ from airflow_dataflux.core.staging.composites import (
     sweep_earlier_tries,
 )
 from airflow_dataflux.core.staging.destination import AttemptRecord
+from airflow_dataflux.core.staging.strategy import DELETED_WITHIN_S
 
 _LOG = logging.getLogger(__name__)
 
 _DELETIONS_AT_ONCE = 50
 """Of one batch request, which takes at most 100."""
-_LINGER_S = 0.5
-"""How long the first discarded composite waits for company."""
-
 LATE_COMPOSE_S = 1.0
 """A compose whose answer nobody waits for any more may still become an object this long after: its connection broke, or
 its worker was killed. What comes later still is found by the next try or a sweep."""
@@ -59,6 +57,7 @@ class CompositeRegistry:
         """When the outcome of each compose became unknown; until then, when it was about to be sent."""
         self._created: dict[str, ObjectVersion] = {}
         self._discarded: list[ObjectVersion] = []
+        self._deleting = 0
         self._closing = False
         self._share = 0
         self._leftovers: list[str] = []
@@ -72,6 +71,11 @@ class CompositeRegistry:
         except BaseException:
             self.close()
             raise
+
+    @property
+    def undeleted(self) -> int:
+        """How many composites there are, or may be: each is still to be deleted."""
+        return len(self._registered) + len(self._created) + len(self._discarded) + self._deleting
 
     def register(self, name: str) -> None:
         """Note that a composite of this name is about to be asked for."""
@@ -143,6 +147,8 @@ class CompositeRegistry:
     def _delete_behind(self, number: int) -> None:
         while versions := self._next_versions(first=number == 0):
             self._delete(versions)
+            with self._changed:
+                self._deleting -= len(versions)
 
     def _next_versions(self, *, first: bool) -> list[ObjectVersion]:
         """Wait for composites to delete; return none of them when there will be no more.
@@ -153,13 +159,14 @@ class CompositeRegistry:
             while True:
                 if first:
                     self._changed.wait_for(lambda: self._discarded or self._closing)
-                    self._changed.wait_for(self._are_enough, _LINGER_S)
+                    self._changed.wait_for(self._are_enough, DELETED_WITHIN_S)
                 else:
                     self._changed.wait_for(self._are_enough)
                 if self._discarded or self._closing:
                     break  # else another thread was faster
             most = max(1, self._share) if self._closing else _DELETIONS_AT_ONCE
             versions, self._discarded = self._discarded[:most], self._discarded[most:]
+            self._deleting += len(versions)
             return versions
 
     def _are_enough(self) -> bool:

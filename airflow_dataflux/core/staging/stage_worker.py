@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 
 from airflow_dataflux.core.config import StageRequest
@@ -13,7 +12,7 @@ from airflow_dataflux.core.staging.localfile import DestinationTree, TreeWriter
 from airflow_dataflux.core.staging.messages import Assignment, WorkerSetup
 from airflow_dataflux.core.staging.ranged import RangedObject
 from airflow_dataflux.core.staging.strategy import ChooserInputs, StrategyChooser
-from airflow_dataflux.core.staging.transfer import BatchResult, Transfer, cutting_at_once
+from airflow_dataflux.core.staging.transfer import BatchResult, Cutting, Transfer, cutting_at_once
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,7 +46,7 @@ def _stage(setup: StageSetup, access: BucketAccess, threads: WorkerThreads) -> N
             access.registry,
             setup.names,
             request.strip_prefix,
-            threading.Semaphore(cutting_at_once(tree.seconds_a_file())),
+            Cutting(cutting_at_once(tree.seconds_a_file())),
             None if setup.chooser_inputs is None else StrategyChooser(setup.chooser_inputs, setup.threads),
         )
 

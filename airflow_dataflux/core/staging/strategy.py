@@ -147,6 +147,9 @@ _CONNECTION_BYTES_PER_S = 80e6
 _WRITES_A_COMPOSITE = 2
 """The compose, and the deletion."""
 
+DELETED_WITHIN_S = 0.5
+"""How long a composite waits for others to be deleted with it."""
+
 FASTER_DIRECTLY = "direct reads are faster here, as measured in this run"
 WRITES_LIMITED = "the bucket's rate of writes allows no more composites"
 PROBED = "read directly to measure how long that takes"
@@ -217,12 +220,15 @@ class StrategyChooser:
         self._answered = False
         self._direct_under_way = 0
 
-    def first(self, sizes: Sequence[int], reads: Pace, writes: Pace) -> FetchDecision:
-        """Choose for a group that nothing was fetched of yet. Now and then it is the other way, to measure that."""
+    def first(self, sizes: Sequence[int], reads: Pace, writes: Pace, undeleted: int = 0) -> FetchDecision:
+        """Choose for a group that nothing was fetched of yet. Now and then it is the other way, to measure that.
+
+        `undeleted` are the composites that there are: each takes a write still.
+        """
         with self._lock:
             self._groups += 1
             probing = self._groups <= self._last_probe and (self._groups <= _PROBES or self._groups % _PROBE_EVERY == 0)
-            decision = self._decide(sizes, reads, writes)
+            decision = self._decide(sizes, reads, writes, undeleted)
             if probing and not decision.wait:
                 if not decision.direct:
                     decision = FetchDecision(probe=True)
@@ -230,10 +236,10 @@ class StrategyChooser:
                     decision = FetchDecision()
             return self._begun(decision)
 
-    def following(self, sizes: Sequence[int], reads: Pace, writes: Pace) -> FetchDecision:
+    def following(self, sizes: Sequence[int], reads: Pace, writes: Pace, undeleted: int = 0) -> FetchDecision:
         """Choose for what is left of a group."""
         with self._lock:
-            return self._begun(self._decide(sizes, reads, writes))
+            return self._begun(self._decide(sizes, reads, writes, undeleted))
 
     def composed(self, sizes: Sequence[int], network_s: float, cpu_s: float) -> None:
         """Note that a composite is over; 0 seconds if it could not be made.
@@ -279,7 +285,7 @@ class StrategyChooser:
             self._direct_under_way += decision.direct + decision.probe
         return decision
 
-    def _decide(self, sizes: Sequence[int], reads: Pace, writes: Pace) -> FetchDecision:
+    def _decide(self, sizes: Sequence[int], reads: Pace, writes: Pace, undeleted: int) -> FetchDecision:
         count, total_bytes = len(sizes), sum(sizes)
         if count < 2:
             return FetchDecision(count, FASTER_DIRECTLY)
@@ -296,7 +302,10 @@ class StrategyChooser:
             # Writes are what composing is limited by, and what it leaves of threads and processor reads more than a few
             # objects: nobody waits long for a write while reads have a shorter queue.
             queue_s = self._direct_under_way / reads.kept_per_s if reads.kept_per_s else 0.0
-            if writes.turn_s > max(composed_s, queue_s):
+            # Composites are deleted behind the work, with the same rate: more than can be deleted soon would be deleted
+            # when all else is done.
+            deleted_s = undeleted / writes.kept_per_s if writes.kept_per_s else 0.0
+            if max(writes.turn_s, deleted_s - DELETED_WITHIN_S) > max(composed_s, queue_s):
                 return FetchDecision(min(_DIVERTED_OBJECTS, count), WRITES_LIMITED)
         elif reading_s < composing_s:
             return FetchDecision(count, FASTER_DIRECTLY)

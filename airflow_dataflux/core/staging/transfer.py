@@ -39,7 +39,7 @@ from airflow_dataflux.core.staging.composite_registry import CompositeRegistry
 from airflow_dataflux.core.staging.composites import CompositeNames
 from airflow_dataflux.core.staging.localfile import FileIdentity
 from airflow_dataflux.core.staging.slicer import Slice, Slicer
-from airflow_dataflux.core.staging.strategy import PROBED, StrategyChooser
+from airflow_dataflux.core.staging.strategy import PROBED, WRITES_LIMITED, StrategyChooser
 
 _GZIP_MEMBER = 16 + zlib.MAX_WBITS
 """Window bits that mean the gzip format (https://docs.python.org/3/library/zlib.html#zlib.decompressobj)."""
@@ -94,6 +94,9 @@ class ComposeRefusals:
             self.stop_reason = reason
 
 
+GIVE_WAY_S = 0.25
+
+
 def cutting_at_once(seconds_a_file: float) -> int:
     """Return how many threads should cut composites and write files at once, by how long one file takes.
 
@@ -103,6 +106,37 @@ def cutting_at_once(seconds_a_file: float) -> int:
     wait side by side as it takes to keep a processor busy.
     """
     return max(1, min(_MOST_CUTTING, round(seconds_a_file / _COMPUTED_A_FILE_S)))
+
+
+class Cutting:
+    """Admits so many threads at one moment that cut composites into files. Thread-safe."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._places = threading.Semaphore(most)
+        self._changed = threading.Condition()
+        self._wanted = 0
+
+    def __enter__(self) -> None:
+        with self._changed:
+            self._wanted += 1
+        self._places.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._places.release()
+        with self._changed:
+            self._wanted -= 1
+            if self._wanted <= self._most:
+                self._changed.notify_all()
+
+    def give_way(self) -> None:
+        """Wait while others wait to cut, but not for long: an object takes a sixth of the time when it is cut.
+
+        Threads that read directly take the interpreter from the one that cuts, at each of its files. Composites that
+        are cut late are deleted late, and the staging ends when they are.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._wanted <= self._most, GIVE_WAY_S)
 
 
 @dataclass(slots=True)
@@ -228,7 +262,7 @@ class Transfer:
         registry: keeps track of composites.
         names: names them.
         strip_prefix: what paths lack of object names.
-        cutting: admits the threads that cut composites into files at one moment (`cutting_at_once`).
+        cutting: admits the threads that cut composites into files.
         chooser: chooses the way of what may be composed; None: it is composed.
     """
 
@@ -238,7 +272,7 @@ class Transfer:
     registry: CompositeRegistry
     names: CompositeNames
     strip_prefix: str
-    cutting: threading.Semaphore
+    cutting: Cutting
     chooser: StrategyChooser | None = None
 
     def run(self, batch: Batch, round_: int) -> BatchResult:
@@ -285,7 +319,8 @@ class Transfer:
             return
         choose, done = chooser.first, 0
         while done < count:
-            decision = choose(batch.sizes[done:], self.reader.store.pace("read"), self.composing_store.pace("write"))
+            reads, writes = self.reader.store.pace("read"), self.composing_store.pace("write")
+            decision = choose(batch.sizes[done:], reads, writes, self.registry.undeleted)
             if decision.wait:
                 chooser.wait_for_answer()
                 self.reader.cancel.raise_if_cancelled()
@@ -296,6 +331,8 @@ class Transfer:
                 if decision.probe:
                     self._directly_measured(batch, range(composed_to, count), PROBED, writer, result)
                 return
+            if decision.reason == WRITES_LIMITED:
+                self.cutting.give_way()
             taken = range(done, done + decision.direct)
             self._directly_measured(batch, taken, decision.reason, writer, result)
             done, choose = taken.stop, chooser.following

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote, unquote_to_bytes
 from xml.sax.saxutils import escape
@@ -60,12 +60,19 @@ class Service:
         self.buckets: dict[str, Bucket] = {}
         self.forms: set[str] = set()
 
-    def answer(self, request: Request) -> Answer:
-        """Return the answer; unknown things get the status that says so."""
+    def answer(self, request: Request, admits: Callable[[str], bool] = lambda operation: True) -> Answer:
+        """Return the answer; unknown things get the status that says so, and what is not admitted is not done."""
+        if request.target.startswith(b"/batch/"):
+            return self._batch(request, admits)  # each of its calls is admitted or not
+        change = _change_of(request)
+        if change is not None and not admits(change):
+            return _throttled(change)
+        answer = self._answer(request)
+        return answer if change is not None or admits(answer.operation) else _throttled(answer.operation)
+
+    def _answer(self, request: Request) -> Answer:
         path, _, query_text = request.target.partition(b"?")
         parameters = dict(parse_qsl(query_text.decode(), keep_blank_values=True))
-        if path.startswith(b"/batch/"):
-            return self._batch(request)
         for prefix in (b"/storage/v1/b/", b"/download/storage/v1/b/"):
             if path.startswith(prefix):
                 return self._json_api(request, path[len(prefix) :], parameters)
@@ -156,7 +163,7 @@ class Service:
             return _refusal("delete", self.model.delete_s, 403, "The benchmark's own objects cannot be deleted.")
         return _refusal("delete", self.model.delete_s, 404, "No such object.")
 
-    def _batch(self, request: Request) -> Answer:
+    def _batch(self, request: Request, admits: Callable[[str], bool]) -> Answer:
         boundary = b"batch_answer"
         parts: list[bytes] = []
         separator = b"--" + request.headers[b"content-type"].rpartition(b"boundary=")[2].strip(b'"')
@@ -166,7 +173,7 @@ class Service:
                 continue
             identified = _CONTENT_ID.search(part)
             identity = identified.group(1) if identified else b"%d" % len(parts)
-            inner = self.answer(Request(call.group(1), call.group(2), {}, b""))
+            inner = self.answer(Request(call.group(1), call.group(2), {}, b""), admits)
             body = b"".join(inner.pieces)
             reason = b"No Content" if inner.status == 204 else b"OK" if inner.status == 200 else b"Error"
             parts.append(
@@ -274,16 +281,14 @@ def _refusal(operation: str, latency_s: float, status: int, message: str) -> Ans
     return Answer(operation, latency_s, status, (json.dumps({"error": error}).encode(),))
 
 
-def change_of(request: Request) -> tuple[str, int] | None:
-    """Return operation and number of calls of a request that changes objects; None for one that reads."""
-    path = request.target.partition(b"?")[0]
-    if path.startswith(b"/batch/"):
-        return "batch", max(1, len(_BATCH_CALL.findall(request.body)))
+def _change_of(request: Request) -> str | None:
+    """Return the operation of a request that changes objects; None for one that reads."""
     if request.method == b"DELETE":
-        return "delete", 1
-    return ("compose", 1) if request.method == b"POST" and path.endswith(b"/compose") else None
+        return "delete"
+    path = request.target.partition(b"?")[0]
+    return "compose" if request.method == b"POST" and path.endswith(b"/compose") else None
 
 
-def throttled(operation: str) -> Answer:
+def _throttled(operation: str) -> Answer:
     """Return the answer to a request above a budget."""
     return _refusal(operation, 0.010, 429, "The rate of requests exceeds the budget.")

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
-from dataflux_bench.server.answers import Answer, Request, Service, change_of, throttled
+from dataflux_bench.server.answers import Answer, Request, Service
 from dataflux_bench.server.latency import Service as Latency
 
 _PACED_AT_ONCE_BYTES = 1 << 18
@@ -83,13 +83,7 @@ class Connection(asyncio.Protocol):
             return
         self._counts.in_flight_peak = max(self._counts.in_flight_peak, self._counts.in_flight)
         latency = self._latency()
-        change = change_of(request)  # what is refused must not have been done
-        if change is not None and not latency.admits(*change):
-            answer = throttled(change[0])
-        else:
-            answer = self._service.answer(request)
-            if change is None and not latency.admits(answer.operation):
-                answer = throttled(answer.operation)
+        answer = self._service.answer(request, latency.admits)
         self._counts.operations[answer.operation] += 1
         self._counts.statuses[answer.status] += 1
         self._counts.rows += answer.rows

@@ -75,8 +75,8 @@ class Service:
         stalled_s = model.stall_s if model.stalls and self._random.random() < model.stalls else 0.0
         return mean_s * (1 - model.jitter + 2 * model.jitter * self._random.random()) + stalled_s
 
-    def admits(self, operation: str, calls: int = 1) -> bool:
-        """Return whether the budgets let this request in."""
+    def admits(self, operation: str) -> bool:
+        """Return whether the budgets let this request in, or this call of a batch."""
         if not self._budgets:
             return True
         kinds = {
@@ -85,6 +85,5 @@ class Service:
             "stat": ("read",),
             "compose": ("write",),
             "delete": ("write",),
-            "batch": ("write",),
         }.get(operation, ())
-        return all(self._budgets[kind].take(calls) for kind in kinds if kind in self._budgets)
+        return all(self._budgets[kind].take() for kind in kinds if kind in self._budgets)

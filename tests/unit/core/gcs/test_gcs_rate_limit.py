@@ -223,6 +223,28 @@ def test_waiting_requests_give_back_slots_of_a_rate_that_was_refused():
     assert token.waits == 2
 
 
+def test_the_queue_is_as_long_as_those_who_wait_are_many_also_after_a_reduction():
+    """A reduction takes back their slots. That they still wait was not seen, and others were sent after them."""
+    clock = Clock()
+    budget = RequestBudget(100.0, clock=clock)
+    turns: list[float] = []
+
+    class Refused(CancelToken):
+        def wait(self, timeout_s: float) -> bool:
+            if not turns:
+                sent_at, clock.now = clock.now, clock.now + 0.01
+                budget.throttled(sent_at, certain=True)
+                turns.append(budget.pace().turn_s)
+            clock.now += timeout_s
+            return self.cancelled
+
+    budget.acquire(2, CancelToken())
+    budget.acquire(1, CancelToken())
+    budget.acquire(40, Refused())
+    assert turns[0] >= 0.4
+    assert budget.pace().turn_s < 1.0
+
+
 def test_single_unavailable_answers_do_not_slow_down():
     clock = Clock()
     budget = RequestBudget(1000, clock=clock)

@@ -19,7 +19,7 @@ from airflow_dataflux.core.staging import composite_registry
 from airflow_dataflux.core.staging.batching import Batch, BatchKind
 from airflow_dataflux.core.staging.composite_registry import CompositeRegistry
 from airflow_dataflux.core.staging.composites import CompositeNames
-from airflow_dataflux.core.staging.transfer import ObjectReader, Transfer
+from airflow_dataflux.core.staging.transfer import GIVE_WAY_S, Cutting, ObjectReader, Transfer
 
 NAMES = CompositeNames(composite_prefix="tmp/", identity=RunIdentity(dag="d", run="r", task="t"))
 
@@ -81,6 +81,44 @@ def test_what_is_known_is_not_waited_for(bucket: Bucket, monkeypatch: pytest.Mon
     assert bucket.composites() == []
 
 
+def test_composites_count_until_they_are_deleted(bucket: Bucket) -> None:
+    registry = bucket.registry()
+    refused, *names = (NAMES.name(number, 0) for number in range(4))
+    for name in (refused, *names):
+        registry.register(name)
+    assert registry.undeleted == 4
+    registry.never_made(refused)
+    versions = [bucket.compose(name) for name in names]
+    for version in versions:
+        registry.created(version)
+    assert registry.undeleted == 3
+    for version in versions:
+        registry.discard(version)
+    assert registry.undeleted == 3  # whoever deletes them waits for more
+    assert registry.close() == ()
+    assert registry.undeleted == 0
+
+
+def test_who_reads_directly_gives_way_to_those_who_wait_to_cut() -> None:
+    cutting, went = Cutting(1), threading.Event()
+    reader = threading.Thread(target=lambda: (cutting.give_way(), went.set()))
+    cutter = threading.Thread(target=lambda: cutting.__enter__())
+    with cutting:
+        cutting.give_way()  # one cuts and nobody waits
+        cutter.start()
+        while cutting._wanted < 2:
+            time.sleep(0.001)
+        began_at = time.monotonic()
+        cutting.give_way()
+        assert time.monotonic() - began_at >= GIVE_WAY_S * 0.9  # not for longer than that, whatever takes so long
+        reader.start()
+    cutter.join()
+    reader.join()
+    assert went.is_set()
+    assert cutting._wanted == 1
+    cutting.__exit__()
+
+
 def test_a_compose_whose_answer_is_lost_to_a_cancel_leaves_nothing(bucket: Bucket) -> None:
     class Losing:
         """Answers a compose with a cancel, and carries it out a little later."""
@@ -102,7 +140,7 @@ def test_a_compose_whose_answer_is_lost_to_a_cancel_leaves_nothing(bucket: Bucke
         registry,
         NAMES,
         "",
-        threading.Semaphore(1),
+        Cutting(1),
     )
     source = bucket.source
     batch = Batch(1, BatchKind.COMPOSITE, "STANDARD", (0,), (source.name,), (7,), (source.generation,), (None,))

@@ -66,6 +66,15 @@ def test_where_writes_are_limited_both_budgets_are_used() -> None:
     assert found.reasons[WRITES_LIMITED] > 500
 
 
+def test_no_more_is_composed_than_can_be_deleted_soon() -> None:
+    """Deletions take the same writes. They waited until all else was done: 3 s of 7, with 50 writes a second."""
+    chooser = StrategyChooser(ChooserInputs(conditions=RunConditions(in_flight=160), count=11_098), threads=160)
+    limited = Pace(found_per_s=50, kept_per_s=50, turn_s=0.0)
+    assert chooser.first(SMALL, FREE, limited, undeleted=20).direct == 0
+    assert chooser.first(SMALL, FREE, limited, undeleted=60).reason == WRITES_LIMITED
+    assert chooser.following(SMALL, FREE, limited, undeleted=60).reason == WRITES_LIMITED
+
+
 def test_composing_that_became_slow_is_left_and_found_again() -> None:
     chooser = StrategyChooser(ChooserInputs(conditions=RunConditions(in_flight=4), count=100_000), threads=4)
 
