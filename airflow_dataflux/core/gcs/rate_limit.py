@@ -105,10 +105,11 @@ class RequestBudget:
         with self._lock:
             now = self._clock()
             # A reduction takes back the slots of all that wait, and each finds that out when its slot would have come.
-            turn_s = max(0.0, self._next_at - now, self._waiting / self._rate(now))
+            rate = self._rate(now)
+            turn_s = max(0.0, self._next_at - now, self._waiting / rate)
             if self._reduced_at is None:
                 return Pace(turn_s=turn_s)
-            return Pace(found_per_s=self._accepted_rate, kept_per_s=self._rate(now), turn_s=turn_s)
+            return Pace(found_per_s=self._accepted_rate, kept_per_s=rate, turn_s=turn_s)
 
     def acquire(self, count: int, cancel: CancelToken) -> float:
         """Wait until `count` requests may begin; return the time, which `throttled` wants to know.

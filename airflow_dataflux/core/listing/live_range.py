@@ -114,6 +114,10 @@ class LiveRange:
             self._outlook_of = made_from
         return self._outlook
 
+    def points(self, count: int, known: KnownNames) -> list[str]:
+        """Return up to `count` names that divide what is left: at known directories, else as names are modelled."""
+        return self.outlook(known).points(count, known) or known.split(self.low, self.names.end, count)
+
     def forget_outlook(self) -> None:
         """Have the outlook made anew: more names are known."""
         self._outlook = None

@@ -34,8 +34,6 @@ _ENOUGH_SEEN = 4
 _ENOUGH_ALIKE = 24
 """From so many examples of one shape on, the digits that they have at a position are all that there are."""
 
-_NOTHING = frozenset({""})
-
 _ASCII_SHAPE = re.compile("[0-9A-Za-z]")
 
 _DIGITS = "0123456789"
@@ -130,11 +128,11 @@ class NameModel:
         size = 1
         counting = False
         for offset, column in enumerate(itertools.zip_longest(*near, *far, fillvalue="")):
-            everywhere = frozenset(column) - _NOTHING
+            everywhere = frozenset(column) - {""}
             if offset == 0:
                 trusted_here = trusted and high is not None
                 alphabet = _first_alphabet(
-                    everywhere if trusted_here else frozenset(column[: len(near)]) - _NOTHING,
+                    everywhere if trusted_here else frozenset(column[: len(near)]) - {""},
                     low[at : at + 1],
                     None if high is None else high[at : at + 1],
                     trusted=trusted_here,

@@ -107,7 +107,6 @@ class _Sample:
         self._scheduler = Scheduler(prefixes)
         self._cursors: dict[int, Cursor] = {}
         self._listed: dict[int, int] = {}
-        self._met: dict[int, list[str]] = {}  # names of a range, evenly spaced
         self._requests = 0
         self._stretches: list[Stretch] = []
         self._answers: dict[Future[Any], int | None] = {}  # request in flight -> the range whose page it is
@@ -124,12 +123,12 @@ class _Sample:
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-        rest = {waiting: self._scheduler.pages_in(waiting) for waiting in self._scheduler.rest}
-        known = [pages for pages in rest.values() if pages > 0]
+        rest = [(waiting, self._scheduler.pages_in(waiting)) for waiting in self._scheduler.rest]
+        known = [pages for _, pages in rest if pages > 0]
         usual = sum(known) / len(known) if known else 1.0
         totals = self._scheduler.totals
         rows = totals.listed / totals.pages if totals.listed else PAGE_ROWS
-        for waiting, pages in rest.items():
+        for waiting, pages in rest:
             divide = functools.partial(self._scheduler.points_in, waiting)
             self._stretches.append(Stretch(names=waiting.names, objects=(pages or usual) * rows, divide=divide))
         return self._stretches
@@ -152,14 +151,13 @@ class _Sample:
         rows = page.rows.slice(taken.start, taken.stop - taken.start)
         event: PageListed = page_listed(range_id, rows, rows, more=cursor.more)
         self._listed[range_id] += event.listed
-        self._met[range_id] += event.examples if event.last is None else (*event.examples, event.last)
         self._carry_out(self._scheduler.handle(event))
         if not cursor.ended:
             self._ask(range_id)
             return
         start = self._scheduler.start_of(range_id)
         if start is not None and (cursor.end is None or start < cursor.end):
-            met = tuple(name for name in self._met[range_id] if name > start)
+            met = tuple(name for name in self._scheduler.marks_of(range_id) if name > start)
             self._stretches.append(
                 Stretch(names=NameRange(start, cursor.end), objects=self._listed[range_id], divide=lambda _: met)
             )
@@ -176,7 +174,6 @@ class _Sample:
                 case ListRange(range_id, names, prefix):
                     self._cursors[range_id] = Cursor(names, prefix)
                     self._listed[range_id] = 0
-                    self._met[range_id] = []
                     self._ask(range_id)
                 case Probe() as probe:
                     self._answers[self._pool.submit(answer_probe, probe, self._store, self._bucket)] = None

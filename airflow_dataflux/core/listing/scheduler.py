@@ -79,7 +79,7 @@ lists what is large: nearly all its streams have something to do, and each reque
 1,000,000 files of satellite images took a tenth more time and requests with as many free ones as at first."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class Waiting:
     """A range that no stream lists yet."""
 
@@ -177,6 +177,11 @@ class Scheduler:
         live = self._live.get(range_id)
         return None if live is None else live.names.start
 
+    def marks_of(self, range_id: int) -> tuple[str, ...]:
+        """Return names that were listed in a live range, evenly spaced, and before it; none if it is not live."""
+        live = self._live.get(range_id)
+        return () if live is None else tuple(live.marks)
+
     @property
     def active_streams(self) -> int:
         """How many streams list a range or probe."""
@@ -199,15 +204,15 @@ class Scheduler:
 
     def points_in(self, waiting: Waiting, count: int) -> list[str]:
         """Return up to `count` names that divide a part of the rest evenly, as far as one can tell."""
-        if count < 1:
-            return []
-        points = [] if waiting.rest_of is None else waiting.rest_of.outlook(self.known).points(count, self.known)
-        return points or self.known.split(waiting.names.start, waiting.names.end, count)
+        if waiting.rest_of is not None:
+            return waiting.rest_of.points(count, self.known)
+        return self.known.split(waiting.names.start, waiting.names.end, count)
 
     def leftover(self, count: int = 1) -> tuple[NameRange, ...]:
         """After `halt`: return the rest, sorted, divided so that `count` streams have something to do."""
         pages = [self.pages_in(waiting) for waiting in self._waiting]
-        sizes = {number: each or max(pages) for number, each in enumerate(pages)}
+        largest = max(pages, default=0.0)
+        sizes = {number: each or largest for number, each in enumerate(pages)}
         pieces = pieces_of(sizes, dict.fromkeys(sizes, BLIND_PIECES), count - len(sizes))
         ranges: list[NameRange] = []
         for number, waiting in enumerate(self._waiting):
@@ -404,8 +409,7 @@ class Scheduler:
         for range_id, pieces in pieces_each.items():
             live = self._live[range_id]
             if pieces > 1:
-                points = live.outlook(self.known).points(pieces - 1, self.known)
-                self._ask_to_shrink(live, points or self.known.split(live.low, live.names.end, pieces - 1), orders)
+                self._ask_to_shrink(live, live.points(pieces - 1, self.known), orders)
 
     def _ask_for_directories(self, live: LiveRange, orders: list[Order]) -> bool:
         """Ask which directories lie ahead, once a page, where that is not known; return whether there was anything."""

@@ -36,6 +36,7 @@ _LOG = logging.getLogger(__name__)
 
 _DELETIONS_AT_ONCE = 50
 """Of one batch request, which takes at most 100."""
+
 LATE_COMPOSE_S = 1.0
 """A compose whose answer nobody waits for any more may still become an object this long after: its connection broke, or
 its worker was killed. What comes later still is found by the next try or a sweep."""

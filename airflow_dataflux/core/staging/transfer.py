@@ -54,6 +54,9 @@ WHOLE_BYTES = 1 << 18
 _MOST_CUTTING = 32
 _COMPUTED_A_FILE_S = 0.0001
 
+GIVE_WAY_S = 0.25
+"""How long a direct read waits at most for composites to be cut: on a slow disk they may always wait."""
+
 NO_COMPONENT = "a component changed since it was listed"
 THROTTLED = "composes were throttled"
 NOT_ALLOWED = "composing was refused (permission)"
@@ -94,9 +97,6 @@ class ComposeRefusals:
             self.stop_reason = reason
 
 
-GIVE_WAY_S = 0.25
-
-
 def cutting_at_once(seconds_a_file: float) -> int:
     """Return how many threads should cut composites and write files at once, by how long one file takes.
 
@@ -109,7 +109,7 @@ def cutting_at_once(seconds_a_file: float) -> int:
 
 
 class Cutting:
-    """Admits so many threads at one moment that cut composites into files. Thread-safe."""
+    """Admits so many threads at one moment that cut composites into files (`cutting_at_once`). Thread-safe."""
 
     def __init__(self, most: int) -> None:
         self._most = most

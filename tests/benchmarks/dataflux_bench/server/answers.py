@@ -60,7 +60,7 @@ class Service:
         self.buckets: dict[str, Bucket] = {}
         self.forms: set[str] = set()
 
-    def answer(self, request: Request, admits: Callable[[str], bool] = lambda operation: True) -> Answer:
+    def answer(self, request: Request, admits: Callable[[str], bool]) -> Answer:
         """Return the answer; unknown things get the status that says so, and what is not admitted is not done."""
         if request.target.startswith(b"/batch/"):
             return self._batch(request, admits)  # each of its calls is admitted or not
