@@ -320,7 +320,7 @@ def test_a_rate_that_was_found_before_the_hand_over_is_kept_after_it(
 
     run_job = jobs.run_job
     monkeypatch.setattr(jobs, "run_job", noting)
-    server.configure(lists_per_s=100, budget_burst_s=0.05, latency_s={"list": 0.02})
+    server.configure(lists_per_s=50, budget_burst_s=0.05, latency_s={"list": 0.02})
     try:
         manifest = fetch(server, "large", manifest_uri=str(tmp_path), workers=2, streams=64, isolated=True)
     finally:
