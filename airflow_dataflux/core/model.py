@@ -6,15 +6,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
+
+import msgspec
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 """Where the microseconds of `updated` begin."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Row:
+class Row(msgspec.Struct, frozen=True, kw_only=True):
     """One object as it was listed.
 
     Attributes:

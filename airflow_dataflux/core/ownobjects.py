@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 COMPOSITE_MARK = "dataflux-composite"
 COMPOSITE_MARK_VERSION = "1"
@@ -28,8 +29,7 @@ _COMPOSITE = re.compile(r"[^/]+/[^/]+/[^/]+/(-?\d+)/(\d+)/([0-9a-f]{16})-\d+-\d+
 _COMPOSITE_ANYWHERE = re.compile(r"(?:.*/)?" + _COMPOSITE.pattern, re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
-class CompositeName:
+class CompositeName(msgspec.Struct, frozen=True):
     """What a composite's name says: the try that made it, and the attempt's id."""
 
     try_number: int

@@ -20,9 +20,11 @@ import functools
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, fields
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+import msgspec
 
 from airflow_dataflux.core.config import Declared, DeleteExtraneous, Filters
 from airflow_dataflux.core.errors import InvalidRequestError
@@ -31,8 +33,7 @@ from airflow_dataflux.core.namerange import NameRange
 _Request = TypeVar("_Request")
 
 
-@dataclass(frozen=True, slots=True)
-class Parameter:
+class Parameter(msgspec.Struct, frozen=True):
     """A parameter of operators, hook, `Client` and command line.
 
     Attributes:

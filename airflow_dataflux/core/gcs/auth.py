@@ -20,11 +20,11 @@ import ssl
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import msgspec
 from urllib3.exceptions import HTTPError
 
 from airflow_dataflux._version import __version__
@@ -255,8 +255,7 @@ class TokenRequests:
             pause_s *= 2
 
 
-@dataclass(frozen=True, slots=True)
-class _TokenResponse:
+class _TokenResponse(msgspec.Struct, frozen=True):
     """The answer that google-auth reads."""
 
     status: int

@@ -14,7 +14,8 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from airflow_dataflux.core.errors import AuthenticationError, BucketNotFoundError, StoreError, UnavailableError
 from airflow_dataflux.core.gcs import operations
@@ -138,8 +139,7 @@ def _judge_part(answer: PartAnswer | None) -> tuple[FailureKind | None, str, int
     return kind_of_failure(_PART, refused), f"{answer.status} {refused.reason}: {refused.message}", answer.status
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PartAnswer:
+class PartAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """The answer to one call of a batch request."""
 
     status: int

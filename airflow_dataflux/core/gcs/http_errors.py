@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import msgspec
@@ -54,8 +53,7 @@ class _Envelope(msgspec.Struct):
 _ENVELOPE = msgspec.json.Decoder(_Envelope)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ErrorAnswer:
+class ErrorAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """An answer that is not a success.
 
     Attributes:
@@ -100,8 +98,7 @@ def _one_line(text: str) -> str:
     return " ".join(text[:_LONGEST_QUOTE].split())
 
 
-@dataclass(frozen=True, slots=True)
-class _Rule:
+class _Rule(msgspec.Struct, frozen=True):
     meets: Callable[[Call, ErrorAnswer], bool]
     kind: FailureKind
     error: type[StoreError]

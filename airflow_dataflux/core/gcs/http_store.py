@@ -10,7 +10,6 @@ import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
@@ -54,8 +53,7 @@ from airflow_dataflux.core.runtime.tokens import TokenSource
 _JSON = {"Content-Type": "application/json; charset=UTF-8"}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StoreConfig:
+class StoreConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Cloud Storage over HTTP; the StoreFactory that everything but tests is given.
 
     Attributes:

@@ -17,9 +17,10 @@ from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, NoReturn
+
+import msgspec
 
 from airflow_dataflux.core.errors import InvalidRequestError, StoreError
 from airflow_dataflux.core.gcs import operations
@@ -47,18 +48,16 @@ from airflow_dataflux.core.runtime.cancel import CancelToken
 from airflow_dataflux.core.runtime.tokens import TokenSource
 
 
-@dataclass(frozen=True, slots=True)
-class _Content:
+class _Content(msgspec.Struct, frozen=True):
     stored: StoredObject
     data: bytes
 
 
-@dataclass(slots=True)
-class _Bucket:
+class _Bucket(msgspec.Struct):
     info: BucketInfo
     permissions: frozenset[str] | None
-    contents: dict[str, _Content] = field(default_factory=dict)
-    names: list[bytes] = field(default_factory=list)  # sorted
+    contents: dict[str, _Content] = {}
+    names: list[bytes] = []  # sorted
 
     def put(self, content: _Content) -> None:
         name = content.stored.row.name
@@ -113,8 +112,7 @@ class MemoryStores:
         raise TypeError("Buckets in memory cannot be seen from another process: list and stage with isolated=False.")
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
+class _Asked(msgspec.Struct, frozen=True):
     """One request that is being answered."""
 
     operation: Operation

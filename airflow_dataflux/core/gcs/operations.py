@@ -106,7 +106,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     target: str
     resource: str
     repeatable: bool
-    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
+    headers: Mapping[str, str] = {}
     body: tuple[bytes | memoryview, ...] = ()
     weight: int = 1
     accepts: frozenset[int] = frozenset()

@@ -20,7 +20,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from airflow_dataflux.core.gcs.operations import BudgetName
 from airflow_dataflux.core.gcs.store import Pace
@@ -217,8 +218,7 @@ class _RecentRate:
             self._sum -= self._events.popleft()[1]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Budgets:
+class Budgets(msgspec.Struct, frozen=True, kw_only=True):
     """The two budgets that the requests of one store count against."""
 
     read: RequestBudget

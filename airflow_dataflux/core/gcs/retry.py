@@ -22,9 +22,10 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+
+import msgspec
 
 from airflow_dataflux.core.runtime.cancel import CancelToken
 
@@ -37,8 +38,7 @@ class FailureKind(enum.Enum):
     FINAL = "final"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RetryPolicy:
+class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """How often, how long and how patiently a call is repeated.
 
     Attributes:

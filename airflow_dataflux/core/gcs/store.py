@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -82,7 +81,7 @@ class StoredObject(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     row: Row
-    metadata: Mapping[str, str] = msgspec.field(default_factory=dict)
+    metadata: Mapping[str, str] = {}
     held: bool = False
     retained_until: datetime | None = None
 
@@ -298,8 +297,7 @@ class Store(Protocol):
         ...
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StoreOptions:
+class StoreOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What a store is opened for.
 
     Attributes:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
+
+import msgspec
 
 from airflow_dataflux.core.config import ListRequest
 from airflow_dataflux.core.gcs.store import Page, RequestCounts, StoreFactory, StoreOptions
@@ -17,8 +18,7 @@ from airflow_dataflux.core.runtime.tokens import TokenSource
 from airflow_dataflux.core.runtime.usage import Usage, process_usage
 
 
-@dataclass(frozen=True, slots=True)
-class FirstPage:
+class FirstPage(msgspec.Struct, frozen=True):
     """The answer to the first request.
 
     Attributes:
@@ -32,8 +32,7 @@ class FirstPage:
     counts: RequestCounts
 
 
-@dataclass(frozen=True, slots=True)
-class OpenedListing:
+class OpenedListing(msgspec.Struct, frozen=True):
     """How a listing began.
 
     Attributes:

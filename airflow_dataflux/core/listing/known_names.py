@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from airflow_dataflux.core.listing.name_model import NameModel, merged
 from airflow_dataflux.core.namerange import (
@@ -34,14 +35,13 @@ _FROM_A_DIRECTORY = 8
 """Directories that become examples where one answer does not name them all."""
 
 
-@dataclass(slots=True)
-class Level:
+class Level(msgspec.Struct):
     """The directories just below one directory, as far as they were asked for."""
 
     parent: str
-    directories: list[str] = field(default_factory=list)
-    asked: list[NameRange] = field(default_factory=list)
-    bare: list[NameRange] = field(default_factory=list)  # of these, where no objects are beside the directories
+    directories: list[str] = []
+    asked: list[NameRange] = []
+    bare: list[NameRange] = []  # of these, where no objects are beside the directories
     too_many: bool = False  # for one answer
     tail_asked: bool = False  # what is behind the known directories was asked for
     unhelpful: bool = False  # an answer named none although there may be some: files are in the way, or it is refused

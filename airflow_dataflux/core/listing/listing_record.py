@@ -7,16 +7,15 @@ began, on the monotonic clock, which all processes of a machine share.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
 
+import msgspec
 import pyarrow as pa
 
 from airflow_dataflux.core.report.activity import Series, Span, SpanKind, SpanLog
 from airflow_dataflux.core.report.object_statistics import ObjectStatistics
 
 
-@dataclass(slots=True)
-class JobRecord:
+class JobRecord(msgspec.Struct):
     """How one job of a listing went. Pickles.
 
     Attributes:
@@ -31,14 +30,13 @@ class JobRecord:
     start_s: float
     isolated: bool = False
     end_s: float = 0.0
-    log: SpanLog = field(default_factory=SpanLog)
-    objects: Series = field(default_factory=Series)
-    object_statistics: ObjectStatistics = field(default_factory=ObjectStatistics)
-    lost: list[tuple[int, float]] = field(default_factory=list)
+    log: SpanLog = msgspec.field(default_factory=SpanLog)
+    objects: Series = msgspec.field(default_factory=Series)
+    object_statistics: ObjectStatistics = msgspec.field(default_factory=ObjectStatistics)
+    lost: list[tuple[int, float]] = []
 
 
-@dataclass(slots=True)
-class ListingRecord:
+class ListingRecord(msgspec.Struct):
     """What a listing remembers for its report: its first page, then its jobs.
 
     Attributes:
@@ -50,8 +48,8 @@ class ListingRecord:
 
     began: float
     first: Span | None = None
-    first_objects: ObjectStatistics = field(default_factory=ObjectStatistics)
-    jobs: list[JobRecord] = field(default_factory=list)
+    first_objects: ObjectStatistics = msgspec.field(default_factory=ObjectStatistics)
+    jobs: list[JobRecord] = []
 
     def first_page(self, listed: int, kept: pa.RecordBatch, *, low: str, high: str | None) -> None:
         """Take note of the first page, when it is there."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import bisect
 import math
-from dataclasses import dataclass, field
+
+import msgspec
 
 from airflow_dataflux.core.listing.known_names import KnownNames
 from airflow_dataflux.core.listing.messages import PageListed
@@ -27,16 +28,14 @@ MARKS_A_PAGE = 4
 """Of a page, its last name and the examples between."""
 
 
-@dataclass(slots=True)
-class Steal:
+class Steal(msgspec.Struct):
     """A steal in flight: asked, not yet answered."""
 
     steal_id: int
     points: tuple[str, ...]
 
 
-@dataclass(slots=True)
-class LiveRange:
+class LiveRange(msgspec.Struct):
     """A range that a stream is listing."""
 
     range_id: int
@@ -52,10 +51,12 @@ class LiveRange:
     unsplittable: bool = False  # until its next page
     ending: bool = False  # its last page is there
     in_one_directory: bool = False  # its last page was
-    search: BranchSearch = field(default_factory=BranchSearch)
+    search: BranchSearch = msgspec.field(default_factory=BranchSearch)
     questions: int = 0  # about directories, not yet answered
     asked_at: int = -1  # pages, when directories were last asked for
-    marks: list[str] = field(default_factory=list)  # listed names, evenly spaced, also of what lies before the range
+    marks: list[str] = msgspec.field(
+        default_factory=list
+    )  # listed names, evenly spaced, also of what lies before the range
     _marks_a_page: float = MARKS_A_PAGE
     _recent: tuple[tuple[int, str], ...] = ()  # (pages, position) some pages ago, and a few pages after that
     _model: NameModel | None = None

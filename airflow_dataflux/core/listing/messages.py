@@ -46,7 +46,7 @@ class Figures(msgspec.Struct, kw_only=True):
     lost_workers: int = 0
     listed: int = 0
     inline_bytes: int = 0
-    processes: list[ProcessFigures] = msgspec.field(default_factory=list)
+    processes: list[ProcessFigures] = []
     dropped: Counter[str] = msgspec.field(default_factory=Counter)
 
     def add(self, other: Figures) -> None:
@@ -254,7 +254,7 @@ class RangeEnded(msgspec.Struct, frozen=True):
     range_id: int
     end: str | None
     parts: tuple[PartInfo, ...] = ()
-    dropped: dict[str, int] = msgspec.field(default_factory=dict)
+    dropped: dict[str, int] = {}
     object_statistics: ObjectStatistics | None = None
 
 

@@ -16,7 +16,8 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from airflow_dataflux.core.listing.known_names import KnownNames
 from airflow_dataflux.core.listing.name_model import digits_of, usable
@@ -47,8 +48,7 @@ _HEX_RUN = re.compile(r"(?<![^\W_])(?=[0-9]*[a-f])(?=[a-f]*[0-9])[0-9a-f]+(?![^\
 """A run of hexadecimal digits with both kinds of them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(msgspec.Struct, frozen=True):
     """Which directories of `parent` hold `names`; or what the first of `names` is, in `parent` or anywhere."""
 
     names: NameRange
@@ -80,8 +80,7 @@ def directory_questions(low: str, end: str | None, prefix: str, *, unlisted: boo
         at = slash + 1
 
 
-@dataclass(slots=True)
-class BranchSearch:
+class BranchSearch(msgspec.Struct):
     """The search of one range for the position at which its names branch. It never asks twice for the same.
 
     It goes along one real name. The first round spreads over the lengths that others may share with it, the second
@@ -92,8 +91,10 @@ class BranchSearch:
     again_at: int = 0  # pages
     under_way: int = 0  # questions not yet answered
     name: str = ""
-    asked: dict[str, int] = field(default_factory=dict)  # bound -> how much of that name it shares
-    answers: dict[int, str | None] = field(default_factory=dict)  # shared length -> the name found behind the bound
+    asked: dict[str, int] = {}  # bound -> how much of that name it shares
+    answers: dict[int, str | None] = msgspec.field(
+        default_factory=dict
+    )  # shared length -> the name found behind the bound
 
     def begin_round(self, known: KnownNames, low: str, end: str | None, pages: int, most: int) -> list[Question]:
         """Return what to ask now; empty if there is nothing to ask, or it is too early to ask again.

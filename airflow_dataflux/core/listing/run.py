@@ -7,9 +7,10 @@ import logging
 import math
 import secrets
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pyarrow as pa
 
 from airflow_dataflux.core.config import DEFAULT_STREAMS, ListRequest
@@ -87,8 +88,7 @@ def streams_for(page_s: float | None, *, processors: int, requests_per_s: float 
     return max(SMALL_STREAMS, min(MOST_STREAMS, math.ceil(wanted)))
 
 
-@dataclass(slots=True)
-class _SoFar:
+class _SoFar(msgspec.Struct):
     """What is done, and what is left, between two jobs."""
 
     finished: list[FinishedRange]

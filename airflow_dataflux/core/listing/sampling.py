@@ -15,8 +15,9 @@ import functools
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from airflow_dataflux.core.gcs.store import Page, Store
 from airflow_dataflux.core.listing.cursor import Cursor
@@ -52,8 +53,7 @@ Divide = Callable[[int], Sequence[str]]
 """Returns names that divide a stretch evenly as far as one can tell, strictly increasing: so many, more or fewer."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Stretch:
+class Stretch(msgspec.Struct, frozen=True, kw_only=True):
     """Some of the names, how many objects have one of them, and how to find boundaries inside."""
 
     names: NameRange

@@ -29,7 +29,8 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from airflow_dataflux.core.listing.known_names import KnownNames, Level
 from airflow_dataflux.core.listing.ledger import Ledger
@@ -79,8 +80,7 @@ lists what is large: nearly all its streams have something to do, and each reque
 1,000,000 files of satellite images took a tenth more time and requests with as many free ones as at first."""
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(msgspec.Struct, frozen=True):
     """A range that no stream lists yet."""
 
     names: NameRange
@@ -90,8 +90,7 @@ class Waiting:
     before: tuple[str, ...] = ()  # names that were listed up to it, evenly spaced
 
 
-@dataclass(slots=True, kw_only=True)
-class Totals:
+class Totals(msgspec.Struct, kw_only=True):
     """What happened so far."""
 
     pages: int = 0

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from airflow_dataflux.core.config import DEFAULT_STREAMS, ListRequest
 from airflow_dataflux.core.errors import CancelledError, DatafluxError, InvalidRequestError
@@ -29,8 +30,7 @@ def ranges_of(manifest: Manifest, count: int) -> list[NameRange]:
     return NameRange().divided(manifest.boundary_names(count - 1))
 
 
-@dataclass(frozen=True, slots=True)
-class Seeds:
+class Seeds(msgspec.Struct, frozen=True):
     """Names that divide an earlier listing into whole pages and even ranges, and how many objects that had.
 
     Attributes:

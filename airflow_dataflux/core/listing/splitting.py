@@ -13,7 +13,8 @@ What this does not promise is evenness; stealing corrects it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from airflow_dataflux.core.listing.known_names import KnownNames, Level
 from airflow_dataflux.core.namerange import NameRange, prefix_range
@@ -28,8 +29,7 @@ MOST_TAIL_PAGES = 1000.0
 """An estimate from directories is not believed beyond this many pages for what lies behind them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
+class Segment(msgspec.Struct, frozen=True):
     """A stretch of a range, and about how many pages it takes: at its directories it can be divided, in a tail too."""
 
     pages: float

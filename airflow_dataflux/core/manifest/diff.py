@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
 import pyarrow as pa
 
 from airflow_dataflux.core.arrow import ROW_SCHEMA, rows_of
@@ -33,8 +33,7 @@ class Comparable(Protocol):
         ...
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DiffCounts:
+class DiffCounts(msgspec.Struct, frozen=True, kw_only=True):
     """How many objects were added, removed and changed."""
 
     added: int = 0
@@ -45,8 +44,7 @@ class DiffCounts:
         return bool(self.added or self.removed or self.changed)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DiffWindow:
+class DiffWindow(msgspec.Struct, frozen=True, kw_only=True):
     """The differences within one range of names, each in `ROW_SCHEMA` and sorted.
 
     Attributes:

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from dataclasses import dataclass
 
+import msgspec
 import pyarrow as pa
 
 from airflow_dataflux.core.arrow import compute
@@ -33,8 +33,7 @@ _FOLDS = tuple((8 << j, pow(256, 1 << j, PRIME), (1 << (8 << j)) - 1) for j in r
 """(bits, 2**bits modulo PRIME, mask of so many bits) for halving a number: multiplying is 4x faster than dividing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Digest:
+class Digest(msgspec.Struct, frozen=True):
     """The composable state of a fingerprint. `a + b` is the digest of `a`'s rows followed by `b`'s."""
 
     row_count: int = 0

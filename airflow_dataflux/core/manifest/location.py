@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import posixpath
 import re
-from dataclasses import dataclass
+
+import msgspec
 
 from airflow_dataflux.core.config import check_bucket_name
 from airflow_dataflux.core.errors import InvalidRequestError, ManifestError
@@ -44,8 +45,7 @@ _LONGEST_SEGMENT_BYTES = 255
 _EXAMPLES = "Give gs://bucket/path, file:///path, an absolute path, or another fsspec URI such as s3://bucket/path."
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Location:
+class Location(msgspec.Struct, frozen=True, kw_only=True):
     """One normalised URI.
 
     Attributes:

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
 
 from airflow_dataflux.core.arrow import total
 from airflow_dataflux.core.config import DEFAULT_PARTITION
@@ -30,8 +31,7 @@ if TYPE_CHECKING:
 _GROUP = "partition"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PartitionChange:
+class PartitionChange(msgspec.Struct, frozen=True, kw_only=True):
     """A partition that is not what it was.
 
     Attributes:
@@ -50,15 +50,14 @@ class PartitionChange:
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain data."""
-        return asdict(self)
+        return msgspec.structs.asdict(self)
 
 
-@dataclass(slots=True)
-class _Partition:
+class _Partition(msgspec.Struct):
     """What a manifest has of a partition."""
 
     name: str
-    digest: Digest = field(default_factory=Digest)
+    digest: Digest = msgspec.field(default_factory=Digest)
     total_bytes: int = 0
 
     def add(self, rows: pa.RecordBatch) -> None:
@@ -66,8 +65,7 @@ class _Partition:
         self.total_bytes += total(rows.column("size"))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PartitionChanges:
+class PartitionChanges(msgspec.Struct, frozen=True, kw_only=True):
     """All changes, and how many objects of the later manifest are in no partition."""
 
     changes: tuple[PartitionChange, ...]

@@ -11,7 +11,6 @@ lies at its URI is for whoever opens it to compare (`Manifest.from_reference`).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -27,8 +26,7 @@ from airflow_dataflux.core.manifest.schema import FORMAT
 from airflow_dataflux.core.manifest.sharding import Shard
 
 
-@dataclass(frozen=True, slots=True)
-class StoredReference:
+class StoredReference(msgspec.Struct, frozen=True):
     """A reference to a manifest at a URI.
 
     Attributes:
@@ -44,8 +42,7 @@ class StoredReference:
     shard: Shard | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class InlineReference:
+class InlineReference(msgspec.Struct, frozen=True):
     """A reference that carries its rows; `index` describes the whole manifest, `rows` are the shard's if it is one."""
 
     index: Index

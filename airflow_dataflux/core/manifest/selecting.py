@@ -21,10 +21,10 @@ from array import array
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import accumulate
 
+import msgspec
 import pyarrow as pa
 
 from airflow_dataflux.core.arrow import compute, from_buffers, number
@@ -44,8 +44,7 @@ _LEFT = 255
 """In the place of an output's number: the row is in none."""
 
 
-@dataclass(slots=True)
-class SelectionCounts:
+class SelectionCounts(msgspec.Struct):
     """What was counted.
 
     Attributes:
@@ -56,9 +55,9 @@ class SelectionCounts:
     """
 
     considered: int = 0
-    dropped: Counter[str] = field(default_factory=Counter)
-    samples: Counter[str] = field(default_factory=Counter)
-    classes: dict[str, Counter[str | None]] = field(default_factory=dict)
+    dropped: Counter[str] = msgspec.field(default_factory=Counter)
+    samples: Counter[str] = msgspec.field(default_factory=Counter)
+    classes: dict[str, Counter[str | None]] = {}
 
 
 class Selection:

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
+import msgspec
 import pyarrow as pa
 
 from airflow_dataflux.core.arrow import total
@@ -32,8 +32,7 @@ Sizes = Callable[[int, int], pa.Array]
 """Reads the sizes of the rows `[start, stop)`."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Shard:
+class Shard(msgspec.Struct, frozen=True, kw_only=True):
     """Which piece of a manifest a shard is.
 
     Attributes:
@@ -50,8 +49,7 @@ class Shard:
     start: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Interval:
+class Interval(msgspec.Struct, frozen=True, kw_only=True):
     """The rows `[start, stop)` and the sum of their objects' sizes."""
 
     start: int

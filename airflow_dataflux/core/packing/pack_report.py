@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+
+import msgspec
 
 from airflow_dataflux._version import __version__
 from airflow_dataflux.core.config import PackRequest
@@ -42,8 +43,7 @@ from airflow_dataflux.core.runtime.usage import usage_by_role
 _LOG = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PackHistory:
+class PackHistory(msgspec.Struct, frozen=True, kw_only=True):
     """How a pack went, besides its result.
 
     Attributes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -39,8 +38,7 @@ _CUTTING = Cutting(2)
 """Cutting a composite copies memory under the interpreter's lock: more threads at it only take it from each other."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PackSetup(WorkerSetup[PackRequest]):
+class PackSetup(WorkerSetup[PackRequest], frozen=True, kw_only=True):
     """The setup of a pack's worker; its threads write a shard each.
 
     Attributes:
@@ -55,8 +53,7 @@ class PackSetup(WorkerSetup[PackRequest]):
 _PLAN = msgspec.msgpack.Decoder(ShardPlan)
 
 
-@dataclass(frozen=True, slots=True)
-class ShardToWrite:
+class ShardToWrite(msgspec.Struct, frozen=True):
     """A shard, encoded: pickling its members one by one takes ten times as long."""
 
     number: int
@@ -150,7 +147,9 @@ class _Composing:
         with self._lock:
             self._refusals.count(result)
             if self._refusals.stop_reason and self._rules.compose:
-                self._rules = replace(self._rules, compose=False, no_compose_reason=self._refusals.stop_reason)
+                self._rules = msgspec.structs.replace(
+                    self._rules, compose=False, no_compose_reason=self._refusals.stop_reason
+                )
 
 
 class _ProgressTeller:

@@ -18,7 +18,6 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -175,21 +174,19 @@ def _run(context: JobContext, payload: RunPayload[PackRequest]) -> PackResult:
         tidy_store.close()
 
 
-@dataclass(slots=True)
-class _Examined:
+class _Examined(msgspec.Struct):
     """What the rows of a manifest are, as far as it matters before the plan."""
 
-    sizes: SizeHistogram = field(default_factory=SizeHistogram)
-    bytes_by_class: Counter[str] = field(default_factory=Counter)
+    sizes: SizeHistogram = msgspec.field(default_factory=SizeHistogram)
+    bytes_by_class: Counter[str] = msgspec.field(default_factory=Counter)
     first: ObjectVersion | None = None
     first_class: str = "STANDARD"
 
 
-@dataclass(slots=True)
-class _Estimate:
+class _Estimate(msgspec.Struct):
     """What the shards of a plan would take."""
 
-    requests: RequestCounts = field(default_factory=RequestCounts)
+    requests: RequestCounts = msgspec.field(default_factory=RequestCounts)
     composed_bytes: int = 0
 
 
@@ -356,7 +353,7 @@ class _Packing:
         if not reason:
             return findings
         self._notes.append(f"composing: no, {reason}")
-        return replace(findings, compose=False, no_compose_reason=reason)
+        return msgspec.structs.replace(findings, compose=False, no_compose_reason=reason)
 
     def _decide(self, examined: _Examined, findings: BucketFindings) -> tuple[BatchRules, int]:
         """Return what is composed, and how many pieces are fetched at once over all workers."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import string
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Protocol
 
@@ -68,8 +67,7 @@ class ShardPlan(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-@dataclass(slots=True)
-class Filling:
+class Filling(msgspec.Struct):
     """How far a plan has come: the shard that is being filled, and everything before it."""
 
     shard_index: int = 0
@@ -86,8 +84,7 @@ class ShardRule(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class ByBytes:
+class ByBytes(msgspec.Struct, frozen=True):
     """Shards of at most so many bytes."""
 
     limit: int
@@ -97,8 +94,7 @@ class ByBytes:
         return archive_bytes(filling.shard_bytes + sample_bytes) > self.limit
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ByCount:
+class ByCount(msgspec.Struct, frozen=True, kw_only=True):
     """So many shards of about equal length, of samples that were counted before."""
 
     shard_count: int
@@ -207,8 +203,7 @@ class PackDigest:
         return self._digest.hexdigest()
 
 
-@dataclass(slots=True)
-class PlanTotals:
+class PlanTotals(msgspec.Struct):
     """What a plan holds, counted while its shards are taken.
 
     Attributes:
@@ -225,8 +220,8 @@ class PlanTotals:
     total_bytes: int = 0
     archive_bytes: int = 0
     unread: int = 0
-    clashing: list[str] = field(default_factory=list)
-    _digest: PackDigest = field(default_factory=PackDigest)
+    clashing: list[str] = []
+    _digest: PackDigest = msgspec.field(default_factory=PackDigest)
 
     @property
     def fingerprint(self) -> str:

@@ -14,7 +14,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+
+import msgspec
 
 from airflow_dataflux.core.config import OnChangedObject
 from airflow_dataflux.core.errors import (
@@ -47,8 +48,7 @@ _NAMED = 20
 _BATCHES_A_PIECE = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(msgspec.Struct, frozen=True):
     """A stretch of a shard: whole members, or the bytes `[start, end)` of one."""
 
     number: int
@@ -119,8 +119,7 @@ def _batch(piece: Piece, indexes: list[int], number: int, kind: BatchKind, stora
     )
 
 
-@dataclass(slots=True)
-class FetchedPiece:
+class FetchedPiece(msgspec.Struct):
     """The bytes of a piece as they stand in the shard, or what kept them from coming.
 
     Attributes:
@@ -135,7 +134,7 @@ class FetchedPiece:
     crcs: tuple[int, ...] = ()
     sent_crc: int | None = None
     changed: tuple[str, ...] = ()
-    results: list[BatchResult] = field(default_factory=list)
+    results: list[BatchResult] = []
 
 
 class PieceWriter:
@@ -264,8 +263,7 @@ class PieceFetcher:
         return FetchedPiece(header + content + end, (crc32c(content),), tally.crc32c, (), [result])
 
 
-@dataclass(slots=True)
-class ShardResult:
+class ShardResult(msgspec.Struct):
     """What became of a shard.
 
     Attributes:
@@ -289,7 +287,7 @@ class ShardResult:
     composed_objects: int = 0
     refetched: int = 0
     resumed: int = 0
-    reasons: dict[str, int] = field(default_factory=dict)
+    reasons: dict[str, int] = {}
 
     def add(self, result: BatchResult) -> None:
         """Add what fetching a batch took."""
@@ -303,8 +301,7 @@ class ShardResult:
             self.reasons[result.fell_back] = self.reasons.get(result.fell_back, 0) + result.fallback_objects
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ShardWriter:
+class ShardWriter(msgspec.Struct, frozen=True, kw_only=True):
     """Writes the shards of one pack. Thread-safe.
 
     Attributes:

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from enum import Enum
+
+import msgspec
 
 BUCKETS = 240
 """About three pixels each in a picture of 760, which is as much as an eye can tell apart."""
@@ -93,8 +94,7 @@ class SpanKind(Enum):
     PROBE = "probe"
 
 
-@dataclass(slots=True)
-class Span:
+class Span(msgspec.Struct):
     """One bar.
 
     Attributes:
@@ -129,8 +129,7 @@ class Span:
         self.count += following.count
 
 
-@dataclass(frozen=True, slots=True)
-class StealMark:
+class StealMark(msgspec.Struct, frozen=True):
     """The moment of a steal, in the lane of the stream that was stolen from."""
 
     worker: int
@@ -138,8 +137,7 @@ class StealMark:
     at_s: float
 
 
-@dataclass(slots=True)
-class SpanLog:
+class SpanLog(msgspec.Struct):
     """Bars of one job. One thread; pickles once nothing is open.
 
     Attributes:
@@ -149,12 +147,12 @@ class SpanLog:
         lanes: how many lanes each worker needed.
     """
 
-    spans: list[Span] = field(default_factory=list)
-    marks: list[StealMark] = field(default_factory=list)
+    spans: list[Span] = []
+    marks: list[StealMark] = []
     mark_count: int = 0
-    lanes: dict[int, int] = field(default_factory=dict)
-    _open: dict[int, Span] = field(default_factory=dict)
-    _free: dict[int, list[int]] = field(default_factory=dict)
+    lanes: dict[int, int] = {}
+    _open: dict[int, Span] = {}
+    _free: dict[int, list[int]] = {}
 
     def begin(self, key: int, worker: int, at_s: float, *, low: str, high: str | None, probe: bool = False) -> None:
         """Begin a bar; `key` is its own among those that are open."""

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
+
+import msgspec
 
 from airflow_dataflux.core.report import formatting
 
@@ -30,8 +31,7 @@ _LABEL = 250.0
 """Room for the label in front of a row."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Layer:
+class Layer(msgspec.Struct, frozen=True, kw_only=True):
     """One layer of an area chart: its colour, 0 to 7, and a value for each bucket of time."""
 
     label: str
@@ -39,8 +39,7 @@ class Layer:
     values: Sequence[float]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Areas:
+class Areas(msgspec.Struct, frozen=True, kw_only=True):
     """Layers on top of one another over time.
 
     Attributes:
@@ -59,8 +58,7 @@ class Areas:
     unit: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Bar:
+class Bar(msgspec.Struct, frozen=True, kw_only=True):
     """A bar: what it stands for, how long it is, and its value in words."""
 
     label: str
@@ -68,8 +66,7 @@ class Bar:
     shown: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Histogram:
+class Histogram(msgspec.Struct, frozen=True, kw_only=True):
     """Bars beside one another, in the order of their labels."""
 
     title: str
@@ -77,8 +74,7 @@ class Histogram:
     bars: tuple[Bar, ...]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Proportions:
+class Proportions(msgspec.Struct, frozen=True, kw_only=True):
     """Parts of a whole, one row each."""
 
     title: str
@@ -86,8 +82,7 @@ class Proportions:
     bars: tuple[Bar, ...]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Phase:
+class Phase(msgspec.Struct, frozen=True, kw_only=True):
     """A part of a run that took from here to there."""
 
     label: str
@@ -96,8 +91,7 @@ class Phase:
     colour: int = 0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Phases:
+class Phases(msgspec.Struct, frozen=True, kw_only=True):
     """Parts of a run, one row each, over time."""
 
     title: str
@@ -192,8 +186,7 @@ def draw_phases(chart: Phases) -> str:
     return svg(picture)
 
 
-@dataclass(frozen=True, slots=True)
-class AxisScale:
+class AxisScale(msgspec.Struct, frozen=True):
     """Maps `[low, high]` to `[start, end]` in pixels; what lies outside is drawn at the edge."""
 
     low: float

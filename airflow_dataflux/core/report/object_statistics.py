@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import msgspec
 import pyarrow as pa
 
 from airflow_dataflux.core.arrow import cast, compute, number, tally
@@ -27,8 +27,7 @@ _GROUP_ROWS = 8192
 """Rows that wait to be counted together."""
 
 
-@dataclass(slots=True)
-class ObjectStatistics:
+class ObjectStatistics(msgspec.Struct):
     """Objects by size and by storage class. One thread; pickles; adds up.
 
     Attributes:
@@ -37,10 +36,10 @@ class ObjectStatistics:
         bytes_by_class: their bytes.
     """
 
-    sizes: Counter[int] = field(default_factory=Counter)
-    classes: Counter[str] = field(default_factory=Counter)
-    bytes_by_class: Counter[str] = field(default_factory=Counter)
-    _waiting: list[tuple[pa.Array, pa.Array]] = field(default_factory=list)
+    sizes: Counter[int] = msgspec.field(default_factory=Counter)
+    classes: Counter[str] = msgspec.field(default_factory=Counter)
+    bytes_by_class: Counter[str] = msgspec.field(default_factory=Counter)
+    _waiting: list[tuple[pa.Array, pa.Array]] = []
     _waiting_rows: int = 0
 
     def add(self, rows: pa.RecordBatch) -> None:

@@ -11,9 +11,9 @@ same bytes.
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
 from markupsafe import Markup
 
 from airflow_dataflux.core.report import formatting
@@ -39,8 +39,7 @@ REPORT_BEGINS = (
 """How the bytes of every report begin: what tells one from any other file."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Fact:
+class Fact(msgspec.Struct, frozen=True, kw_only=True):
     """One figure of the head: what it is, how much, and a word on it."""
 
     label: str
@@ -48,8 +47,7 @@ class Fact:
     note: str = ""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Table:
+class Table(msgspec.Struct, frozen=True, kw_only=True):
     """Rows of text; all columns but the first are numbers, unless `text_columns` names them by position."""
 
     caption: str
@@ -58,15 +56,13 @@ class Table:
     text_columns: frozenset[int] = frozenset()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Pairs:
+class Pairs(msgspec.Struct, frozen=True, kw_only=True):
     """Names and their values, such as settings."""
 
     rows: tuple[tuple[str, str], ...]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Lines:
+class Lines(msgspec.Struct, frozen=True, kw_only=True):
     """Sentences, one below the other; `names` sets them as code."""
 
     lines: tuple[str, ...]
@@ -77,8 +73,7 @@ Picture = Areas | Histogram | Proportions | Phases | Timeline | NameMap
 Block = Table | Pairs | Lines | Picture
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Section:
+class Section(msgspec.Struct, frozen=True, kw_only=True):
     """A part of a page; one without blocks is not shown."""
 
     title: str
@@ -86,8 +81,7 @@ class Section:
     lead: str = ""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ReportPage:
+class ReportPage(msgspec.Struct, frozen=True, kw_only=True):
     """A whole report.
 
     Attributes:

@@ -11,9 +11,10 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
+
+import msgspec
 
 REPORTS = "reports"
 """Directory of the reports, beside the manifest, the receipt or the index of a pack."""
@@ -24,8 +25,7 @@ KEPT_REPORTS = 20
 Kind = Literal["listing", "staging", "packing"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ReportInfo:
+class ReportInfo(msgspec.Struct, frozen=True, kw_only=True):
     """A report, and the run it describes: enough to list it among others without opening it. Pickles.
 
     Attributes:
@@ -47,7 +47,7 @@ class ReportInfo:
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON-safe data."""
-        return asdict(self)
+        return msgspec.structs.asdict(self)
 
 
 _NAME = re.compile(r"\d{8}T\d{6}Z-(?:.+-)?[0-9a-f]{6}(?:_(?P<scope>\d+-of-\d+))?\.html")

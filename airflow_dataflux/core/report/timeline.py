@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable
-from dataclasses import dataclass
 from xml.etree.ElementTree import Element
+
+import msgspec
 
 from airflow_dataflux.core.report import formatting
 from airflow_dataflux.core.report.activity import Span, SpanKind, StealMark
@@ -35,8 +36,7 @@ _MOST_HEIGHT, _MOST_LANE, _LEAST_GROUP = 760.0, 9.0, 16.0
 _MAP_HEIGHT = 330.0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Group:
+class Group(msgspec.Struct, frozen=True, kw_only=True):
     """The lanes of one process in a timeline.
 
     Attributes:
@@ -54,8 +54,7 @@ class Group:
     lost_s: tuple[float, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Timeline:
+class Timeline(msgspec.Struct, frozen=True, kw_only=True):
     """Which stream listed which names when: bars in lanes, coloured by where in the names they lie."""
 
     title: str
@@ -64,8 +63,7 @@ class Timeline:
     seconds: float
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class NameMap:
+class NameMap(msgspec.Struct, frozen=True, kw_only=True):
     """How the names were covered: time from left to right, all names from top to bottom.
 
     Attributes:

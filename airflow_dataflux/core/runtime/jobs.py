@@ -8,8 +8,9 @@ functions here with threads.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from airflow_dataflux.core.runtime.cancel import CancelToken
 from airflow_dataflux.core.runtime.thread_workers import ThreadGroup
@@ -20,8 +21,7 @@ if TYPE_CHECKING:
     from airflow_dataflux.core.runtime.launch import Engine
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _InProcessContext:
+class _InProcessContext(msgspec.Struct, frozen=True, kw_only=True):
     workers: WorkerGroup
     tokens: TokenSource
     cancel: CancelToken

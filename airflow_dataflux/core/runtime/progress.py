@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
 
 if TYPE_CHECKING:
     from airflow_dataflux.core.report.report_info import ReportInfo
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Progress:
+class Progress(msgspec.Struct, frozen=True, kw_only=True):
     """One line for a log, and the figures behind it.
 
     Attributes:
@@ -27,11 +27,10 @@ class Progress:
 
     stage: str
     text: str
-    figures: Mapping[str, int | float] = field(default_factory=dict)
+    figures: Mapping[str, int | float] = {}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RunStatistics:
+class RunStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """The figures of a run that is over, told last.
 
     Attributes:

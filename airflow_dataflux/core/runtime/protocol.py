@@ -26,8 +26,9 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
 
 from airflow_dataflux.core.errors import AuthenticationError, DatafluxError, EngineError
 from airflow_dataflux.core.runtime.cancel import CancelToken
@@ -42,48 +43,41 @@ PACKAGE_LOGGER = "airflow_dataflux"
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Hello:
+class Hello(msgspec.Struct, frozen=True):
     """Where an engine imports from, and what it logs."""
 
     sys_path: list[str]
     log_level: int
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(msgspec.Struct, frozen=True):
     """Something of the job."""
 
     content: Any
 
 
-@dataclass(frozen=True, slots=True)
-class Cancel:
+class Cancel(msgspec.Struct, frozen=True):
     """Stop."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class TokenWanted:
+class TokenWanted(msgspec.Struct, frozen=True):
     """Hand me a token."""
 
 
-@dataclass(frozen=True, slots=True)
-class TokenRefused:
+class TokenRefused(msgspec.Struct, frozen=True):
     """The token was answered with 401; a source that caches must not hand it out again."""
 
 
-@dataclass(frozen=True, slots=True)
-class TokenAnswer:
+class TokenAnswer(msgspec.Struct, frozen=True):
     """A token, anonymous access (None), or why there is none."""
 
     token: Token | None
     error: DatafluxError | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class LogLine:
+class LogLine(msgspec.Struct, frozen=True):
     """One log record, formatted where it was made, because its arguments may not pickle."""
 
     logger: str
@@ -91,15 +85,13 @@ class LogLine:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(msgspec.Struct, frozen=True):
     """The job returned."""
 
     result: Any
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(msgspec.Struct, frozen=True):
     """The job or the worker raised."""
 
     error: BaseException

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass, replace
 from typing import Protocol
+
+import msgspec
 
 _REFRESH_BEFORE_END_S = 60.0
 """Fetch a new token this long before the old one ends (google-auth refreshes 225 s ahead at the source)."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Token:
+class Token(msgspec.Struct, frozen=True, kw_only=True):
     """A bearer token.
 
     Attributes:
@@ -67,7 +67,7 @@ class CachedTokens:
                 self._renew()
             if self._token is None or self._ends_at is None:
                 return self._token
-            return replace(self._token, valid_for_s=max(0.0, self._ends_at - time.monotonic()))
+            return msgspec.structs.replace(self._token, valid_for_s=max(0.0, self._ends_at - time.monotonic()))
 
     def discard(self) -> None:
         """Forget the cached token, here and at the source, because a request was answered with 401."""

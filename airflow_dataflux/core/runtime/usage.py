@@ -7,14 +7,14 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+
+import msgspec
 
 _RSS_UNIT_BYTES = 1 if sys.platform == "darwin" else 1024
 """getrusage(2) gives kibibytes on Linux and bytes on macOS."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """CPU seconds (user and system) and the peak resident memory of one process, in bytes."""
 
     cpu_s: float

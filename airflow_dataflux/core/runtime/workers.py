@@ -15,8 +15,9 @@ Assumption: one thread of the owner uses the group.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Protocol
+
+import msgspec
 
 from airflow_dataflux.core.runtime.cancel import CancelToken
 from airflow_dataflux.core.runtime.tokens import TokenSource
@@ -48,16 +49,14 @@ WorkerBody = Callable[[WorkerLink], None]
 """A module-level function: the whole life of a worker. It receives its work as messages and returns at EOFError."""
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerMessage:
+class WorkerMessage(msgspec.Struct, frozen=True):
     """A message that the worker of this index sent."""
 
     worker: int
     message: object
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerEnded:
+class WorkerEnded(msgspec.Struct, frozen=True):
     """The worker of this index has ended and sends no more.
 
     Attributes:
@@ -125,8 +124,7 @@ class JobContext(Protocol):
         ...
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Job:
+class Job(msgspec.Struct, frozen=True, kw_only=True):
     """What to run.
 
     Attributes:

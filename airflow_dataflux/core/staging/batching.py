@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
 from enum import Enum
 
+import msgspec
 import pyarrow as pa
 
 from airflow_dataflux.core.arrow import compute, indices
@@ -48,8 +48,7 @@ class BatchKind(Enum):
     DECOMPRESSED = "decompressed"  # read directly, and unpacked
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(msgspec.Struct, frozen=True):
     """Objects that are fetched together. All tuples have one entry per object.
 
     Attributes:
@@ -79,7 +78,7 @@ class Batch:
         if len(indexes) == len(self.names):
             return self
         taken = slice(indexes.start, indexes.stop)
-        return replace(
+        return msgspec.structs.replace(
             self,
             ordinals=self.ordinals[taken],
             names=self.names[taken],
@@ -89,8 +88,7 @@ class Batch:
         )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BatchRules:
+class BatchRules(msgspec.Struct, frozen=True, kw_only=True):
     """What the planner obeys.
 
     Attributes:
@@ -135,11 +133,10 @@ _Object = tuple[int, str, int, int, int | None]
 """Ordinal, name, size, generation, crc32c."""
 
 
-@dataclass(slots=True)
-class _Open:
+class _Open(msgspec.Struct):
     """A batch that takes more objects."""
 
-    objects: list[_Object] = field(default_factory=list)
+    objects: list[_Object] = []
     total_bytes: int = 0
 
     def add(self, item: _Object) -> None:
@@ -186,7 +183,7 @@ class Batcher:
 
     def stop_composing(self, reason: str) -> Iterator[Batch]:
         """Read everything that is still to come directly; yield batches of what waited for company."""
-        self._rules = replace(self._rules, compose=False, no_compose_reason=reason)
+        self._rules = msgspec.structs.replace(self._rules, compose=False, no_compose_reason=reason)
         for storage_class, group in self._composites.items():
             self.reasons[reason] += len(group.objects)
             for item in group.objects:

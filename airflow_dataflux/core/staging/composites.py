@@ -16,9 +16,10 @@ import hashlib
 import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
+
+import msgspec
 
 from airflow_dataflux.core.config import RunIdentity, check_bucket_name
 from airflow_dataflux.core.errors import InvalidRequestError, ObjectNotFoundError, StoreError
@@ -55,13 +56,12 @@ def encode_segment(text: str) -> str:
     return encoded
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CompositeNames:
+class CompositeNames(msgspec.Struct, frozen=True, kw_only=True):
     """The names that one attempt gives to its composites, and the metadata that marks them."""
 
     composite_prefix: str
     identity: RunIdentity
-    attempt: str = field(default_factory=lambda: secrets.token_hex(8))
+    attempt: str = msgspec.field(default_factory=lambda: secrets.token_hex(8))
 
     @property
     def task_prefix(self) -> str:
@@ -87,8 +87,7 @@ class CompositeNames:
         return f"{self.attempt_prefix}{batch}-{round_}"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SweepResult:
+class SweepResult(msgspec.Struct, frozen=True, kw_only=True):
     """What a sweep found.
 
     Attributes:
@@ -140,8 +139,7 @@ def sweep_attempt(store: Store, bucket: str, composite_prefix: str, attempt_pref
     return _Sweep(store, bucket, composite_prefix).run(attempt_prefix, lambda parsed, _: True)
 
 
-@dataclass(frozen=True, slots=True)
-class _Sweep:
+class _Sweep(msgspec.Struct, frozen=True):
     store: Store
     bucket: str
     composite_prefix: str

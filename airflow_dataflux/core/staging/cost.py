@@ -9,21 +9,21 @@ worker's place, which nobody can see from here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 from airflow_dataflux.core.errors import CostLimitError
 
 _GIB = 1 << 30
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Prices:
+class Prices(msgspec.Struct, frozen=True, kw_only=True):
     """Dollars. `retrieval_per_gib` by storage class; a class that is not named costs nothing to read. Picklable."""
 
     class_a_per_1000: float = 0.005
     class_b_per_1000: float = 0.0004
     storage_per_gib_hour: float = 2.74e-5
-    retrieval_per_gib: Mapping[str, float] = field(
+    retrieval_per_gib: Mapping[str, float] = msgspec.field(
         default_factory=lambda: {"NEARLINE": 0.01, "COLDLINE": 0.02, "ARCHIVE": 0.05}
     )
 
@@ -32,8 +32,7 @@ class Prices:
         return composed_bytes / _GIB * self.storage_per_gib_hour * soft_delete_s / 3600
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CostEstimate:
+class CostEstimate(msgspec.Struct, frozen=True, kw_only=True):
     """Dollars by item.
 
     Attributes:

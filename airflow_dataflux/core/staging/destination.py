@@ -23,7 +23,6 @@ import shutil
 import stat
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import msgspec
 
@@ -55,8 +54,7 @@ class AttemptRecord(msgspec.Struct, frozen=True, kw_only=True):
 _ATTEMPT = msgspec.json.Decoder(AttemptRecord)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Place:
+class Place(msgspec.Struct, frozen=True, kw_only=True):
     """Where to build what.
 
     Attributes:
@@ -94,8 +92,7 @@ def _shortened(name: str) -> str:
     return hashlib.sha256(os.fsencode(name)).hexdigest()[:32]
 
 
-@dataclass(slots=True)
-class Workspace:
+class Workspace(msgspec.Struct):
     """An opened and locked place. Use it in a `with` block.
 
     Attributes:
@@ -395,8 +392,7 @@ def _read_record(lock_fd: int) -> AttemptRecord | None:
         return None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AbandonedTree:
+class AbandonedTree(msgspec.Struct, frozen=True, kw_only=True):
     """A tree that was begun for this destination and on which nobody works any more.
 
     Attributes:
@@ -440,8 +436,7 @@ def abandoned_trees(workspace: Workspace, closing: contextlib.ExitStack) -> list
     return found
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AbandonedScope:
+class AbandonedScope(msgspec.Struct, frozen=True, kw_only=True):
     """What a killed staging of another scope left, on which nobody works: its lock is held meanwhile.
 
     Attributes:

@@ -17,8 +17,8 @@ import stat
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 
+import msgspec
 import pyarrow as pa
 from pyarrow._compute import MatchSubstringOptions
 
@@ -120,8 +120,7 @@ class ObjectStates:
         )
 
 
-@dataclass(slots=True)
-class ScanResult:
+class ScanResult(msgspec.Struct):
     """What the walk found.
 
     Attributes:
@@ -148,10 +147,10 @@ class ScanResult:
     gzip_encoded: int = 0
     files: int = 0
     unsafe_count: int = 0
-    unsafe: dict[str, str] = field(default_factory=dict)
-    sizes: SizeHistogram = field(default_factory=SizeHistogram)
-    bytes_by_class: Counter[str] = field(default_factory=Counter)
-    extraneous: list[EarlierObject] = field(default_factory=list)
+    unsafe: dict[str, str] = {}
+    sizes: SizeHistogram = msgspec.field(default_factory=SizeHistogram)
+    bytes_by_class: Counter[str] = msgspec.field(default_factory=Counter)
+    extraneous: list[EarlierObject] = []
     sample: ObjectVersion | None = None
     sample_class: str = ""
 
@@ -174,8 +173,7 @@ class ScanResult:
             self.sample_class = rows["storage_class"][0].as_py()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ScanInputs:
+class ScanInputs(msgspec.Struct, frozen=True, kw_only=True):
     """What the walk compares the manifest with.
 
     Attributes:
@@ -188,10 +186,10 @@ class ScanInputs:
     """
 
     root_fd: int | None
-    earlier: list[EarlierStaging] = field(default_factory=list)
+    earlier: list[EarlierStaging] = []
     fetched: Iterable[tuple[int, int, int]] = ()
-    trees: list[LinkableTree] = field(default_factory=list)
-    traits: FileSystemTraits = field(default_factory=FileSystemTraits)
+    trees: list[LinkableTree] = []
+    traits: FileSystemTraits = msgspec.field(default_factory=FileSystemTraits)
     block_bytes: int = 4096
 
 

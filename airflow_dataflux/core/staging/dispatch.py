@@ -20,8 +20,9 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
+
+import msgspec
 
 from airflow_dataflux.core.errors import DatafluxError, EngineError
 from airflow_dataflux.core.gcs.store import RequestCounts
@@ -49,8 +50,7 @@ WorkT = TypeVar("WorkT", bound=WorkItem)
 ResultT = TypeVar("ResultT")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class WorkKind(Generic[WorkT]):
+class WorkKind(msgspec.Struct, Generic[WorkT], frozen=True, kw_only=True):
     """What the work of a run is, for the log and for errors.
 
     Attributes:
@@ -64,8 +64,7 @@ class WorkKind(Generic[WorkT]):
     describe: Callable[[WorkT], str]
 
 
-@dataclass(slots=True)
-class _HandedOut(Generic[WorkT]):
+class _HandedOut(msgspec.Struct, Generic[WorkT]):
     """Work at a worker."""
 
     work: WorkT

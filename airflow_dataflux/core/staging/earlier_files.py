@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import reduce
 
+import msgspec
 import pyarrow as pa
 
 from airflow_dataflux.core.manifest.files import open_file
@@ -30,8 +30,7 @@ from airflow_dataflux.core.staging.receipt import (
 _READ_BYTES = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class EarlierObject:
+class EarlierObject(msgspec.Struct, frozen=True):
     """An object as an earlier receipt has it."""
 
     path: str
@@ -73,7 +72,7 @@ class EarlierStaging:
 
 def _rows(batches: Iterator[pa.RecordBatch]) -> Iterator[EarlierObject]:
     for batch in batches:
-        columns = [batch[name].to_pylist() for name in EarlierObject.__slots__]
+        columns = [batch[name].to_pylist() for name in EarlierObject.__struct_fields__]
         for values in zip(*columns, strict=True):
             yield EarlierObject(*values)
 
@@ -166,8 +165,7 @@ class TreeReader:
         return reduce(extend, self.chunks(path), 0)
 
 
-@dataclass(frozen=True, slots=True)
-class ListedObject:
+class ListedObject(msgspec.Struct, frozen=True):
     """An object as the manifest lists it, with its path; `decompressed` if its file is to hold the unpacked bytes."""
 
     path: str

@@ -13,8 +13,9 @@ import contextlib
 import queue
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, TypeVar
+
+import msgspec
 
 from airflow_dataflux.core.errors import StagingError
 from airflow_dataflux.core.gcs.retry import RetryPolicy
@@ -41,8 +42,7 @@ deleted here the owner deletes. An answer stays out for nine seconds at most, af
 SetupT = TypeVar("SetupT", bound=WorkerSetup[Any])
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BucketAccess:
+class BucketAccess(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker has to do with the bucket.
 
     Attributes:

@@ -17,7 +17,8 @@ import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+
+import msgspec
 
 from airflow_dataflux.core.errors import DestinationError
 from airflow_dataflux.core.staging.checksum import extend
@@ -37,8 +38,7 @@ MOST_TREES = 200
 """Receipts that are read along with a manifest; each holds some thousand rows and two descriptors."""
 
 
-@dataclass(slots=True)
-class LinkableTree:
+class LinkableTree(msgspec.Struct):
     """One tree, read along with a manifest in the order of names.
 
     Attributes:

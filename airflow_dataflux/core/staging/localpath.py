@@ -14,8 +14,8 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
+import msgspec
 import pyarrow as pa
 
 from airflow_dataflux.core.arrow import column, compute, indices, is_in, matches, starts_with, without_prefix
@@ -34,8 +34,7 @@ _REPORTED_NAMES = 20
 _KEPT_NAMES = 1000
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FileSystemTraits:
+class FileSystemTraits(msgspec.Struct, frozen=True, kw_only=True):
     """How the destination's file system treats names.
 
     Attributes:
@@ -62,8 +61,7 @@ class FileSystemTraits:
         return path if self.case_sensitive else path.casefold()
 
 
-@dataclass(frozen=True, slots=True)
-class RefusedName:
+class RefusedName(msgspec.Struct, frozen=True):
     """An object name that cannot be staged, and why."""
 
     name: str
@@ -102,8 +100,7 @@ def refusal_of(name: str, *, strip_prefix: str = "", traits: FileSystemTraits | 
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class OwnPaths:
+class OwnPaths(msgspec.Struct, frozen=True):
     """What else of this product lies in a destination, as paths below it: no object may take its place.
 
     Attributes:
@@ -131,8 +128,7 @@ class OwnPaths:
         return compute("or", found, starts_with(paths, self.directory + "/"))
 
 
-@dataclass(slots=True)
-class NameCheck:
+class NameCheck(msgspec.Struct):
     """Looks at all names of a manifest, batch by batch, and collects refusals.
 
     On file systems that fold names it keeps a hash of every path; else its memory does not grow with the manifest.
@@ -140,15 +136,15 @@ class NameCheck:
 
     destination: str
     strip_prefix: str = ""
-    traits: FileSystemTraits = field(default_factory=FileSystemTraits)
+    traits: FileSystemTraits = msgspec.field(default_factory=FileSystemTraits)
     skip: bool = False
-    own: OwnPaths = field(default_factory=OwnPaths)
-    left_out: dict[int, str] = field(default_factory=dict)
-    refusals: list[RefusedName] = field(default_factory=list)
+    own: OwnPaths = msgspec.field(default_factory=OwnPaths)
+    left_out: dict[int, str] = {}
+    refusals: list[RefusedName] = []
     refused_count: int = 0
-    _open_files: list[str] = field(default_factory=list)
-    _folded_files: set[int] = field(default_factory=set)
-    _folded_directories: set[int] = field(default_factory=set)
+    _open_files: list[str] = []
+    _folded_files: set[int] = msgspec.field(default_factory=set)
+    _folded_directories: set[int] = msgspec.field(default_factory=set)
 
     def look(self, names: pa.Array, sizes: pa.Array) -> list[str]:
         """Check one batch of names and sizes; return the names as Python strings.

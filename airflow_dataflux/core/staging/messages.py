@@ -14,8 +14,9 @@ gone, but the composites are deleted all the same.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
+
+import msgspec
 
 from airflow_dataflux.core.gcs.store import RequestCounts, StoreFactory
 from airflow_dataflux.core.runtime.usage import Usage
@@ -24,8 +25,7 @@ from airflow_dataflux.core.staging.composites import CompositeNames
 RequestT = TypeVar("RequestT")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RunPayload(Generic[RequestT]):
+class RunPayload(msgspec.Struct, Generic[RequestT], frozen=True, kw_only=True):
     """What travels from the task to the engine: the payload of the job.
 
     Attributes:
@@ -41,8 +41,7 @@ class RunPayload(Generic[RequestT]):
     started: float
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class WorkerSetup(Generic[RequestT]):
+class WorkerSetup(msgspec.Struct, Generic[RequestT], frozen=True, kw_only=True):
     """What each worker needs once; what a run needs besides is in its own kind of setup.
 
     Attributes:
@@ -73,23 +72,20 @@ class WorkItem(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Assignment:
+class Assignment(msgspec.Struct, frozen=True):
     """Something to do; `round_` counts how often it was handed out before."""
 
     work: Any
     round_: int
 
 
-@dataclass(frozen=True, slots=True)
-class NoMoreWork:
+class NoMoreWork(msgspec.Struct, frozen=True):
     """Nothing more comes."""
 
     abandon: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class WorkDone:
+class WorkDone(msgspec.Struct, frozen=True):
     """Work is done; `counts` are all requests of this worker so far."""
 
     number: int
@@ -97,27 +93,24 @@ class WorkDone:
     counts: RequestCounts
 
 
-@dataclass(frozen=True, slots=True)
-class WorkFailed:
+class WorkFailed(msgspec.Struct, frozen=True):
     """Work could not be done."""
 
     number: int
     error: Exception
 
 
-@dataclass(frozen=True, slots=True)
-class WorkProgress:
+class WorkProgress(msgspec.Struct, frozen=True):
     """How far work has come that is not done yet: so many more objects and bytes."""
 
     objects: int
     bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerFinished:
+class WorkerFinished(msgspec.Struct, frozen=True):
     """The worker is done. `leftovers` are composites that it could not delete; `process` is where it lived."""
 
     leftovers: tuple[str, ...]
     counts: RequestCounts
     usage: Usage
-    process: int = field(default_factory=os.getpid)
+    process: int = msgspec.field(default_factory=os.getpid)

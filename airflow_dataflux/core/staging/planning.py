@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+
+import msgspec
 
 from airflow_dataflux.core.config import StageRequest, Strategy
 from airflow_dataflux.core.manifest import Manifest
@@ -34,8 +35,7 @@ _BATCHES_EACH = 4
 """Direct batches for each thread: enough that the last ones to end keep the others waiting only briefly."""
 
 
-@dataclass(slots=True)
-class FetchPlan:
+class FetchPlan(msgspec.Struct):
     """How the objects that a scan found missing are fetched.
 
     Attributes:
@@ -52,8 +52,8 @@ class FetchPlan:
     chooser_inputs: ChooserInputs | None
     in_flight: int
     line: str
-    reasons: Counter[str] = field(default_factory=Counter)
-    _refusals: ComposeRefusals = field(default_factory=ComposeRefusals)
+    reasons: Counter[str] = msgspec.field(default_factory=Counter)
+    _refusals: ComposeRefusals = msgspec.field(default_factory=ComposeRefusals)
 
     def batches(self) -> Iterator[Batch]:
         """Yield all batches, planned as they are taken; what `learn` was told meanwhile decides how."""

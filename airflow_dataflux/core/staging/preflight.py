@@ -12,8 +12,9 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeVar
+
+import msgspec
 
 from airflow_dataflux.core.errors import (
     DestinationError,
@@ -47,8 +48,7 @@ _PROBE_BATCH = 10**9
 """Number in the name of the composite that a probe makes; no plan has so many batches."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BucketFindings:
+class BucketFindings(msgspec.Struct, frozen=True, kw_only=True):
     """What the bucket means for a staging.
 
     Attributes:
@@ -249,8 +249,7 @@ def _exists(name: str, directory_fd: int) -> bool:
     return True
 
 
-@dataclass(slots=True)
-class SpaceNeeded:
+class SpaceNeeded(msgspec.Struct):
     """What the objects to fetch take on disk. Not thread-safe."""
 
     block_bytes: int

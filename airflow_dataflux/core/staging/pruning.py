@@ -34,9 +34,10 @@ import stat
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
+
+import msgspec
 
 from airflow_dataflux.core.config import PruneRequest
 from airflow_dataflux.core.errors import DestinationError
@@ -117,8 +118,7 @@ def _is_at(descriptor: int, own_directory: str) -> bool:
         return False
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PruneResult:
+class PruneResult(msgspec.Struct, frozen=True, kw_only=True):
     """What a prune found and did.
 
     Attributes:
@@ -149,14 +149,13 @@ class PruneResult:
         }
 
 
-@dataclass(slots=True)
-class _Tree:
+class _Tree(msgspec.Struct):
     """A staged tree, and the disk that it takes: blocks and number of links of each inode, and our links to it."""
 
     path: str
     finished_at: datetime
-    blocks: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
-    links: Counter[tuple[int, int]] = field(default_factory=Counter)
+    blocks: dict[tuple[int, int], tuple[int, int]] = {}
+    links: Counter[tuple[int, int]] = msgspec.field(default_factory=Counter)
     foreign: str | None = None
 
 

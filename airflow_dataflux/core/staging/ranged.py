@@ -10,8 +10,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
+
+import msgspec
 
 from airflow_dataflux.core.errors import StoreError
 from airflow_dataflux.core.gcs.store import ObjectVersion
@@ -20,8 +21,7 @@ from airflow_dataflux.core.staging.checksum import combine, extend
 from airflow_dataflux.core.staging.transfer import BatchResult, ReadTally, Transfer, wrong_bytes
 
 
-@dataclass(frozen=True, slots=True)
-class _Range:
+class _Range(msgspec.Struct, frozen=True):
     index: int
     start: int
     end: int

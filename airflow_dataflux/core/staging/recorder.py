@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from airflow_dataflux.core.gcs.store import RequestCounts
 from airflow_dataflux.core.report.activity import Series
@@ -21,8 +22,7 @@ COMPOSING, READING_COMPOSITES, READING_DIRECTLY, READING_RANGES = range(4)
 """What a batch may be busy with."""
 
 
-@dataclass(slots=True)
-class TransferTotals:
+class TransferTotals(msgspec.Struct):
     """What was fetched so far, or is planned to be."""
 
     downloaded: int = 0
@@ -33,10 +33,10 @@ class TransferTotals:
     resumed: int = 0
     compose_s: float = 0.0
     read_s: float = 0.0
-    objects_by_kind: Counter[str] = field(default_factory=Counter)
-    reasons: Counter[str] = field(default_factory=Counter)
-    changed: list[tuple[int, str]] = field(default_factory=list)
-    unreadable: list[tuple[int, str, str]] = field(default_factory=list)
+    objects_by_kind: Counter[str] = msgspec.field(default_factory=Counter)
+    reasons: Counter[str] = msgspec.field(default_factory=Counter)
+    changed: list[tuple[int, str]] = []
+    unreadable: list[tuple[int, str, str]] = []
 
     def add(self, batch: Batch, result: BatchResult) -> None:
         """Add a batch."""
@@ -60,12 +60,11 @@ class TransferTotals:
             self.reasons[result.fell_back] += result.fallback_objects
 
 
-@dataclass(slots=True)
-class PlannedBatches:
+class PlannedBatches(msgspec.Struct):
     """What batches would take that were planned and not fetched."""
 
-    requests: RequestCounts = field(default_factory=RequestCounts)
-    totals: TransferTotals = field(default_factory=TransferTotals)
+    requests: RequestCounts = msgspec.field(default_factory=RequestCounts)
+    totals: TransferTotals = msgspec.field(default_factory=TransferTotals)
 
     def add(self, batch: Batch) -> None:
         """Add a batch."""

@@ -22,7 +22,6 @@ import logging
 import os
 from concurrent.futures import Future
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -96,8 +95,7 @@ _ROWS_KEPT_BYTES = 32 << 20
 (docs/decisions/0012)."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Run:
+class Run(msgspec.Struct, frozen=True, kw_only=True):
     """What the steps of a staging share.
 
     Attributes:
@@ -442,7 +440,7 @@ def _probe(run: Run, findings: BucketFindings, found: ScanResult) -> BucketFindi
     if not reason:
         return findings
     line = f"composing: no, {reason}"
-    return replace(findings, compose=False, no_compose_reason=reason, lines=(*findings.lines, line))
+    return msgspec.structs.replace(findings, compose=False, no_compose_reason=reason, lines=(*findings.lines, line))
 
 
 def _earlier_stagings(run: Run, workspace: Workspace) -> list[EarlierStaging]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from airflow_dataflux.core.config import StageRequest
 from airflow_dataflux.core.runtime.workers import WorkerLink
 from airflow_dataflux.core.staging.batching import BatchKind
@@ -15,8 +13,7 @@ from airflow_dataflux.core.staging.strategy import ChooserInputs, StrategyChoose
 from airflow_dataflux.core.staging.transfer import BatchResult, Cutting, Transfer, cutting_at_once
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StageSetup(WorkerSetup[StageRequest]):
+class StageSetup(WorkerSetup[StageRequest], frozen=True, kw_only=True):
     """The setup of a staging's worker.
 
     Attributes:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import dataclass
 from datetime import datetime
+
+import msgspec
 
 from airflow_dataflux._version import __version__
 from airflow_dataflux.core.report import formatting
@@ -53,8 +54,7 @@ _KINDS = {
 }
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StagingHistory:
+class StagingHistory(msgspec.Struct, frozen=True, kw_only=True):
     """How a staging went, besides its receipt.
 
     Attributes:

@@ -23,7 +23,8 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from airflow_dataflux.core.config import Strategy
 from airflow_dataflux.core.gcs.store import MAX_COMPONENTS, Pace
@@ -34,8 +35,7 @@ AUTO_MAX_OBJECT_BYTES = 1 << 20
 read's round trip, so what composing saves becomes small against the bytes themselves."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Latencies:
+class Latencies(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds that requests take, as far as that is known before the first one: those of a near bucket.
 
     Attributes:
@@ -50,8 +50,7 @@ class Latencies:
     request_cpu_s: float = 0.0007
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RunConditions:
+class RunConditions(msgspec.Struct, frozen=True, kw_only=True):
     """What the choice depends on besides the objects.
 
     Attributes:
@@ -64,8 +63,8 @@ class RunConditions:
     in_flight: int
     workers: int = 1
     soft_delete_s: int = 0
-    prices: Prices = field(default_factory=Prices)
-    latencies: Latencies = field(default_factory=Latencies)
+    prices: Prices = msgspec.field(default_factory=Prices)
+    latencies: Latencies = msgspec.field(default_factory=Latencies)
     second_usd: float = 0.0005
 
 
@@ -101,11 +100,10 @@ def _rounds(requests: int, in_flight: int) -> float:
     return max(1.0, requests / in_flight) if requests else 0.0
 
 
-@dataclass(slots=True)
-class SizeHistogram:
+class SizeHistogram(msgspec.Struct):
     """How many objects there are of each order of magnitude of size, for a choice before the plan is made."""
 
-    counts: list[int] = field(default_factory=lambda: [0] * 64)
+    counts: list[int] = msgspec.field(default_factory=lambda: [0] * 64)
 
     def add(self, sizes: Sequence[int]) -> None:
         """Count objects of these sizes."""
@@ -171,8 +169,7 @@ class _Measured:
         self.value = sorted(self._last)[len(self._last) // 4]
 
 
-@dataclass(frozen=True, slots=True)
-class FetchDecision:
+class FetchDecision(msgspec.Struct, frozen=True):
     """How the next objects of a group are fetched: so many directly, for a reason; none: all that are left composed.
 
     `probe`: all but the last one composed, and that one read afterwards, over a connection that is open, to measure it.
@@ -185,8 +182,7 @@ class FetchDecision:
     wait: bool = False
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ChooserInputs:
+class ChooserInputs(msgspec.Struct, frozen=True, kw_only=True):
     """What the workers of a run choose by: the conditions, and how many objects may be composed."""
 
     conditions: RunConditions

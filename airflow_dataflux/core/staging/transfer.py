@@ -16,8 +16,9 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import Protocol, Self
+
+import msgspec
 
 from airflow_dataflux.core.errors import (
     AuthenticationError,
@@ -139,8 +140,7 @@ class Cutting:
             self._changed.wait_for(lambda: self._wanted <= self._most, GIVE_WAY_S)
 
 
-@dataclass(slots=True)
-class BatchResult:
+class BatchResult(msgspec.Struct):
     """What became of a batch.
 
     Attributes:
@@ -162,23 +162,23 @@ class BatchResult:
     """
 
     number: int
-    ordinals: list[int] = field(default_factory=list)
-    mtimes_ns: list[int] = field(default_factory=list)
-    inodes: list[int] = field(default_factory=list)
+    ordinals: list[int] = []
+    mtimes_ns: list[int] = []
+    inodes: list[int] = []
     downloaded_bytes: int = 0
-    changed: list[tuple[int, str]] = field(default_factory=list)
-    unreadable: list[tuple[int, str, str]] = field(default_factory=list)
+    changed: list[tuple[int, str]] = []
+    unreadable: list[tuple[int, str, str]] = []
     composites: int = 0
     composed_bytes: int = 0
     fell_back: str = ""
     fallback_objects: int = 0
-    chosen_direct: Counter[str] = field(default_factory=Counter)
+    chosen_direct: Counter[str] = msgspec.field(default_factory=Counter)
     refetched: int = 0
     resumed: int = 0
     compose_s: float = 0.0
     read_s: float = 0.0
     network_s: float = 0.0
-    began: float = field(default_factory=time.monotonic)
+    began: float = msgspec.field(default_factory=time.monotonic)
 
     def place(self, batch: Batch, index: int, placed: FileIdentity) -> None:
         """Record that an object of the batch is in its place."""
@@ -251,8 +251,7 @@ class ObjectWriter(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Transfer:
+class Transfer(msgspec.Struct, frozen=True):
     """Everything that fetching a batch needs. Thread-safe.
 
     Attributes:
@@ -638,8 +637,7 @@ _FIRST_PAUSE_S = 0.1
 """The first break is resumed at once; then 0.1 s, doubled each time: 3 s in all before giving up."""
 
 
-@dataclass(slots=True)
-class ReadTally:
+class ReadTally(msgspec.Struct):
     """What reading took. `crc32c` is of the whole object as the response said, None if it did not.
 
     `network_s` is the time until the first byte, without the wait for the request's turn, and until each that followed.
@@ -650,8 +648,7 @@ class ReadTally:
     network_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectReader:
+class ObjectReader(msgspec.Struct, frozen=True):
     """Reads from one bucket."""
 
     store: Store

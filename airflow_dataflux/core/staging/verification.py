@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 from airflow_dataflux.core.errors import DestinationError
 from airflow_dataflux.core.manifest import Manifest
@@ -21,16 +22,14 @@ from airflow_dataflux.core.staging.staged_files import states_of
 _CHUNK_BYTES = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Mismatch:
+class Mismatch(msgspec.Struct, frozen=True):
     """A file that is not what it should be."""
 
     path: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Verification:
+class Verification(msgspec.Struct, frozen=True):
     """What was found.
 
     Attributes:

@@ -16,7 +16,8 @@ import os
 import re
 import secrets
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 from airflow_dataflux.core.manifest.files import open_file
 from airflow_dataflux.core.runtime.machine import machine_id
@@ -78,8 +79,7 @@ class WriterMark:
         return f"writer~{self.digits}"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class OtherMark:
+class OtherMark(msgspec.Struct, frozen=True, kw_only=True):
     """The mark of another writer.
 
     Attributes:

@@ -6,12 +6,12 @@ import os
 import resource
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import pyarrow.parquet as pq
 import pytest
+from msgspec.structs import replace
 from staging_site import BUCKET, PREFIX, Site, content, tree
 
 from airflow_dataflux.core.config import RunIdentity

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import pytest
+from msgspec.structs import replace
 
 from airflow_dataflux.core.report import formatting
 from airflow_dataflux.core.report.activity import Span, SpanKind, StealMark
