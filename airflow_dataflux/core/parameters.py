@@ -20,11 +20,9 @@ import functools
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, dataclass, fields
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
-
-import msgspec
 
 from airflow_dataflux.core.config import Declared, DeleteExtraneous, Filters
 from airflow_dataflux.core.errors import InvalidRequestError
@@ -33,7 +31,8 @@ from airflow_dataflux.core.namerange import NameRange
 _Request = TypeVar("_Request")
 
 
-class Parameter(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Parameter:
     """A parameter of operators, hook, `Client` and command line.
 
     Attributes:
