@@ -331,7 +331,7 @@ def test_a_rate_that_was_found_before_the_hand_over_is_kept_after_it(
     in_threads, in_engine = plans[:2]
     assert in_threads.remainder.found_reads_per_s is None
     assert in_engine.remainder.found_reads_per_s is not None
-    assert 25 <= in_engine.remainder.found_reads_per_s <= 250  # a busy machine sends fewer
+    assert 5 <= in_engine.remainder.found_reads_per_s <= 125  # of 5,000 at first; a busy machine sends fewer than 50
 
 
 def test_a_machine_without_a_temporary_directory_is_told_what_helps(
