@@ -22,6 +22,7 @@ from airflow_dataflux.core.listing.messages import (
     Finish,
     FinishedRange,
     HandingOver,
+    HandOver,
     ListingPlan,
     Order,
     Outcome,
@@ -58,6 +59,19 @@ PROGRESS_EVERY_S = 3.0
 def run_listing(context: JobContext, plan: ListingPlan) -> Outcome:
     """Run the job."""
     return _Owner(context, plan).run()
+
+
+def is_large(scheduler: Scheduler, when: HandOver) -> bool:
+    """Return whether so much is left that a job should hand it over."""
+    listed = scheduler.totals.pages
+    if listed < when.after_pages:
+        return False
+    if listed < when.unknown_after_pages and scheduler.remaining_pages() is None:
+        return False
+    # The estimate of one range is read from two of its pages, and may be off by a thousand. So none counts for more
+    # than all have brought so far.
+    remaining = scheduler.remaining_pages(most_in_a_range=listed)
+    return remaining is None or remaining > when.remaining_pages
 
 
 class _Owner:
@@ -191,14 +205,12 @@ class _Owner:
             check_inline_bytes(self._plan.before.inline_bytes + self._inline_bytes)
 
     def _hand_over_if_large(self) -> None:
-        when, listed = self._plan.hand_over, self._scheduler.totals.pages
-        if when is None or self._halted or listed < when.after_pages:
+        when = self._plan.hand_over
+        if when is None or self._halted or not is_large(self._scheduler, when):
             return
-        remaining = self._scheduler.remaining_pages()
-        if listed >= when.unknown_after_pages if remaining is None else remaining > when.remaining_pages:
-            self._halted = True
-            self._carry_out(self._scheduler.halt())
-            self._context.emit(HandingOver())
+        self._halted = True
+        self._carry_out(self._scheduler.halt())
+        self._context.emit(HandingOver())
 
     def _finish_workers(self) -> None:
         """Let the workers end and hear their last figures. All parts are durable: who dies now takes nothing along."""

@@ -218,17 +218,15 @@ class Scheduler:
             ranges.extend(waiting.names.divided(self.points_in(waiting, pieces[number] - 1)))
         return tuple(sorted(ranges, key=lambda names: names.start))
 
-    def remaining_pages(self) -> float | None:
-        """Return the pages that are still to come, as far as one can tell; None if one cannot."""
+    def remaining_pages(self, most_in_a_range: float = math.inf) -> float | None:
+        """Return the pages that are still to come, as far as one can tell; None if one cannot.
+
+        `most_in_a_range`: no range counts for more, nor does one about which nobody can tell.
+        """
         if any(waiting.fresh for waiting in self._waiting):
             return None
-        total = 0.0
-        for live in self._live.values():
-            pages = live.remaining_pages(self.known)
-            if math.isinf(pages):
-                return None
-            total += pages
-        return total
+        total = sum(min(live.remaining_pages(self.known), most_in_a_range) for live in self._live.values())
+        return None if math.isinf(total) else total
 
     def story(self, range_id: int) -> list[str]:
         """Return what happened to one range, in order."""

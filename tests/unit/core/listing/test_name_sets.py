@@ -15,6 +15,8 @@ import sys
 import pytest
 from simulated_listing import SimulatedBucket, SimulatedListing
 
+from airflow_dataflux.core.listing.job import is_large
+from airflow_dataflux.core.listing.run import HAND_OVER
 from airflow_dataflux.core.listing.scheduler import FREE_WASTE_IN_ENGINE
 from airflow_dataflux.core.namerange import NameRange, after
 
@@ -124,6 +126,42 @@ def test_a_large_listing_that_is_handed_over_takes_few_requests(style: str, most
     ).run()  # fmt: skip
     assert len(begun.names) + len(rest.names) == 599_000
     assert (1 + begun.requests + rest.requests) / 600 <= most
+
+
+class Watched(SimulatedListing):
+    """Notes after how many pages it would be handed over to an engine; None: never."""
+
+    handed_over_after: int | None = None
+
+    def _handle(self, worker: int, incarnation: int, event: object) -> None:
+        super()._handle(worker, incarnation, event)
+        if self.handed_over_after is None and is_large(self.scheduler, HAND_OVER):
+            self.handed_over_after = self.scheduler.totals.pages
+
+
+def pages_before_hand_over(bucket: SimulatedBucket, halt_after: int | None = None) -> int | None:
+    page = bucket.names[:1000]
+    listing = Watched(
+        bucket, workers=1, streams=STREAMS, seed=1, check=False, waiting=[NameRange(after(page[-1]), None)],
+        examples=page[::249], halt_after=halt_after,
+    )  # fmt: skip
+    listing.run()
+    return listing.handed_over_after
+
+
+@pytest.mark.parametrize("name", ["bids", "common-voice", "mixed", "partitions", "shards", "uids", "uploads"])
+def test_one_wrong_estimate_does_not_start_an_engine(name: str) -> None:
+    """In these sets a range with 10 pages is now and then expected to have 300 to 100,000."""
+    assert pages_before_hand_over(SimulatedBucket(names_of(name, COUNT))) is None
+
+
+@pytest.mark.parametrize("style", ["uuid", "classes", "flat", "deep"])
+def test_a_large_listing_is_handed_over_early(style: str) -> None:
+    dataset = Dataset(DatasetSpec(style=style, count=600_000))
+    bucket = SimulatedBucket(name.decode() for name in dataset.names(0, dataset.count))
+    after_pages = pages_before_hand_over(bucket, halt_after=300)
+    assert after_pages is not None
+    assert after_pages <= 60
 
 
 @pytest.mark.parametrize("style", ["uuid", "classes"])
