@@ -10,6 +10,7 @@ What a job that fails has written is deleted by the caller, after all workers ha
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import Counter
 from operator import itemgetter
@@ -66,12 +67,14 @@ def is_large(scheduler: Scheduler, when: HandOver) -> bool:
     listed = scheduler.totals.pages
     if listed < when.after_pages:
         return False
-    if listed < when.unknown_after_pages and scheduler.remaining_pages() is None:
+    remaining = scheduler.remaining_by_range()
+    if listed < when.unknown_after_pages and (remaining is None or math.inf in remaining):
         return False
+    if remaining is None:
+        return True
     # The estimate of one range is read from two of its pages, and may be off by a thousand. So none counts for more
     # than all have brought so far.
-    remaining = scheduler.remaining_pages(most_in_a_range=listed)
-    return remaining is None or remaining > when.remaining_pages
+    return sum(min(pages, listed) for pages in remaining) > when.remaining_pages
 
 
 class _Owner:

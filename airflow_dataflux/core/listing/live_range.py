@@ -54,9 +54,7 @@ class LiveRange(msgspec.Struct):
     search: BranchSearch = msgspec.field(default_factory=BranchSearch)
     questions: int = 0  # about directories, not yet answered
     asked_at: int = -1  # pages, when directories were last asked for
-    marks: list[str] = msgspec.field(
-        default_factory=list
-    )  # listed names, evenly spaced, also of what lies before the range
+    marks: list[str] = []  # listed names, evenly spaced, also of what lies before the range
     _marks_a_page: float = MARKS_A_PAGE
     _recent: tuple[tuple[int, str], ...] = ()  # (pages, position) some pages ago, and a few pages after that
     _model: NameModel | None = None

@@ -92,9 +92,7 @@ class BranchSearch(msgspec.Struct):
     under_way: int = 0  # questions not yet answered
     name: str = ""
     asked: dict[str, int] = {}  # bound -> how much of that name it shares
-    answers: dict[int, str | None] = msgspec.field(
-        default_factory=dict
-    )  # shared length -> the name found behind the bound
+    answers: dict[int, str | None] = {}  # shared length -> the name found behind the bound
 
     def begin_round(self, known: KnownNames, low: str, end: str | None, pages: int, most: int) -> list[Question]:
         """Return what to ask now; empty if there is nothing to ask, or it is too early to ask again.

@@ -218,15 +218,19 @@ class Scheduler:
             ranges.extend(waiting.names.divided(self.points_in(waiting, pieces[number] - 1)))
         return tuple(sorted(ranges, key=lambda names: names.start))
 
-    def remaining_pages(self, most_in_a_range: float = math.inf) -> float | None:
-        """Return the pages that are still to come, as far as one can tell; None if one cannot.
+    def remaining_by_range(self) -> list[float] | None:
+        """Return the pages that are still to come of each range, infinity where nobody can tell.
 
-        `most_in_a_range`: no range counts for more, nor does one about which nobody can tell.
+        None while a part of the listing waits of which nothing is known.
         """
         if any(waiting.fresh for waiting in self._waiting):
             return None
-        total = sum(min(live.remaining_pages(self.known), most_in_a_range) for live in self._live.values())
-        return None if math.isinf(total) else total
+        return [live.remaining_pages(self.known) for live in self._live.values()]
+
+    def remaining_pages(self) -> float | None:
+        """Return the pages that are still to come, as far as one can tell; None if one cannot."""
+        pages = self.remaining_by_range()
+        return None if pages is None or math.inf in pages else sum(pages)
 
     def story(self, range_id: int) -> list[str]:
         """Return what happened to one range, in order."""

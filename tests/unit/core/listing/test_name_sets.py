@@ -11,6 +11,7 @@ import os
 import random
 import statistics
 import sys
+from typing import Any
 
 import pytest
 from simulated_listing import SimulatedBucket, SimulatedListing
@@ -30,13 +31,21 @@ STREAMS = 24
 PAGE_S = 0.065
 
 
+def generated(style: str) -> SimulatedBucket:
+    """Return 600,000 names of a style."""
+    dataset = Dataset(DatasetSpec(style=style, count=600_000))
+    return SimulatedBucket(name.decode() for name in dataset.names(0, dataset.count))
+
+
+def behind_first_page(bucket: SimulatedBucket) -> dict[str, Any]:
+    """Return what a listing by threads is given once the first page is there."""
+    page = bucket.names[:1000]
+    return {"workers": 1, "check": False, "waiting": [NameRange(after(page[-1]), None)], "examples": page[::249]}
+
+
 def list_after_first_page(bucket: SimulatedBucket, streams: int = STREAMS, seed: int = 1) -> tuple[float, float]:
     """List all of it; return how many times faster than one stream that is, and the requests a page."""
-    page = bucket.names[:1000]
-    rest = SimulatedListing(
-        bucket, workers=1, streams=streams, seed=seed, check=False, waiting=[NameRange(after(page[-1]), None)],
-        examples=page[::249],
-    ).run()  # fmt: skip
+    rest = SimulatedListing(bucket, streams=streams, seed=seed, **behind_first_page(bucket)).run()
     assert rest.names == bucket.names[1000:]
     pages = -(-len(bucket.names) // 1000)
     return pages * PAGE_S / (PAGE_S + rest.seconds), (1 + rest.requests) / pages
@@ -111,13 +120,8 @@ def test_streams_that_have_nothing_to_do_look_for_something_at_some_cost() -> No
 @pytest.mark.parametrize(("style", "most"), [("classes", 1.25), ("flat", 1.2), ("uuid", 1.2), ("deep", 1.2)])
 def test_a_large_listing_that_is_handed_over_takes_few_requests(style: str, most: float) -> None:
     """Where directories hold a page each, every steal once moved a whole range and left the victim nothing."""
-    dataset = Dataset(DatasetSpec(style=style, count=600_000))
-    bucket = SimulatedBucket(name.decode() for name in dataset.names(0, dataset.count))
-    page = bucket.names[:1000]
-    begun = SimulatedListing(
-        bucket, workers=1, streams=STREAMS, seed=1, check=False, waiting=[NameRange(after(page[-1]), None)],
-        examples=page[::249], halt_after=90,
-    ).run()  # fmt: skip
+    bucket = generated(style)
+    begun = SimulatedListing(bucket, streams=STREAMS, seed=1, halt_after=90, **behind_first_page(bucket)).run()
     known = begun.scheduler.known
     rest = SimulatedListing(
         bucket, workers=2, streams=64, seed=1, check=False, waiting=begun.scheduler.leftover(64),
@@ -140,11 +144,7 @@ class Watched(SimulatedListing):
 
 
 def pages_before_hand_over(bucket: SimulatedBucket, halt_after: int | None = None) -> int | None:
-    page = bucket.names[:1000]
-    listing = Watched(
-        bucket, workers=1, streams=STREAMS, seed=1, check=False, waiting=[NameRange(after(page[-1]), None)],
-        examples=page[::249], halt_after=halt_after,
-    )  # fmt: skip
+    listing = Watched(bucket, streams=STREAMS, seed=1, halt_after=halt_after, **behind_first_page(bucket))
     listing.run()
     return listing.handed_over_after
 
@@ -157,9 +157,7 @@ def test_one_wrong_estimate_does_not_start_an_engine(name: str) -> None:
 
 @pytest.mark.parametrize("style", ["uuid", "classes", "flat", "deep"])
 def test_a_large_listing_is_handed_over_early(style: str) -> None:
-    dataset = Dataset(DatasetSpec(style=style, count=600_000))
-    bucket = SimulatedBucket(name.decode() for name in dataset.names(0, dataset.count))
-    after_pages = pages_before_hand_over(bucket, halt_after=300)
+    after_pages = pages_before_hand_over(generated(style), halt_after=300)
     assert after_pages is not None
     assert after_pages <= 60
 
@@ -167,8 +165,7 @@ def test_a_large_listing_is_handed_over_early(style: str) -> None:
 @pytest.mark.parametrize("style", ["uuid", "classes"])
 def test_what_a_halted_listing_leaves_is_divided_for_all_streams(style: str) -> None:
     """A range that ended with a halt was once taken for one that holds no more, so that nothing was divided."""
-    dataset = Dataset(DatasetSpec(style=style, count=600_000))
-    bucket = SimulatedBucket(name.decode() for name in dataset.names(0, dataset.count))
+    bucket = generated(style)
     begun = SimulatedListing(bucket, workers=1, streams=STREAMS, seed=1, check=False, halt_after=90).run()
     left = begun.scheduler.leftover(64)
     ends = [bisect.bisect_left(bucket.names, names.end) if names.end else len(bucket.names) for names in left]
