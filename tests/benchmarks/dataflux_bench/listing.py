@@ -97,24 +97,29 @@ class _Work:
 def run_listing(plan: ListingPlan, *, say: Callable[[str], None], save: Callable[[list[Cell]], None]) -> list[Cell]:
     """Measure everything, saving after every run."""
     cells: list[Cell] = []
+    measured: set[tuple[str, int]] = set()  # a real tree has only so many files
     with BenchServer(plan.model, directory=plan.scratch) as server:
         forms = _warm_up(server, plan, say)
         start_up_s = _start_up_s(server, plan, say)
         for style in plan.styles:
             for size in plan.sizes:
                 dataset = Dataset(DatasetSpec(style=style, count=size))
+                if (style, dataset.count) in measured:
+                    say(f"{style}, {size:,} objects: there are {dataset.count:,} of them, which were measured")
+                    continue
+                measured.add((style, dataset.count))
                 server.add_bucket(BUCKET, dataset.spec)
                 peers = plan.peers_for(dataset)
-                say(f"{style}, {size:,} objects: rendering their listing for {len(peers)} peers")
+                say(f"{style}, {dataset.count:,} objects: rendering their listing for {len(peers)} peers")
                 server.prepare(BUCKET, sorted({form for peer in peers for form in forms[peer.name]}))
                 work = _Work(dataset, peers, plan.scratch)
                 for cap in plan.page_caps:
                     server.set_page_cap(cap)
-                    case = {"style": style, "objects": size, "page_cap": cap}
+                    case = {"style": style, "objects": dataset.count, "page_cap": cap}
                     group = [Cell(case=case, peer=peer.label, family=peer.family) for peer in peers]
                     cells += group
                     for cell, peer in zip(group, peers, strict=True):
-                        cell.ideal_s = _ideal_s(plan.model, size, cap, peer, start_up_s)
+                        cell.ideal_s = _ideal_s(plan.model, dataset.count, cap, peer, start_up_s)
                     for cell, peer in interleaved(group, peers, repeats=plan.repeats, once_above_s=plan.once_above_s):
                         wait_until_quiet(plan.quiet_s)
                         cell.runs.append(_list_once(server, peer, plan, cap, work))
