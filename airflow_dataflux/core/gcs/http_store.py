@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Literal
 
@@ -198,6 +198,7 @@ class HttpStore:
         *,
         metadata: Mapping[str, str],
         storage_class: str,
+        still_wanted: Callable[[], bool] | None = None,
     ) -> StoredObject:
         """Concatenate pinned sources into a new object.
 
@@ -229,6 +230,7 @@ class HttpStore:
             repeatable=True,  # ifGenerationMatch=0: a second execution is answered with 412
             headers=_JSON,
             body=(msgspec.json.encode({"sourceObjects": components, "destination": destination}),),
+            still_wanted=still_wanted,
         )
         try:
             return self._transport.send(call, objects.object_decoder(name))

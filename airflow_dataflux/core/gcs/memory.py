@@ -210,8 +210,9 @@ class MemoryStore:
         *,
         metadata: Mapping[str, str],
         storage_class: str,
+        still_wanted: Callable[[], bool] | None = None,
     ) -> StoredObject:
-        """Concatenate pinned sources into a new object."""
+        """Concatenate pinned sources into a new object; it is never throttled, and so always wanted."""
         if not 1 <= len(sources) <= MAX_COMPONENTS:
             raise InvalidRequestError(f"A compose takes 1 to {MAX_COMPONENTS} sources, got {len(sources)}.")
         with self._asking(operations.COMPOSE, bucket, object_uri(bucket, _legal(name))) as asked:

@@ -8,7 +8,7 @@ and delete against the write rate (https://cloud.google.com/storage/docs/request
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Literal
 from urllib.parse import quote
 
@@ -99,6 +99,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         on_cancel: what a cancel does to it. "cut off": the request under way is given up. "finish": its answer is
             waited for, which names what was made; it is not begun after a cancel. "send": it is sent after a cancel,
             too, as it tidies up.
+        still_wanted: asked before it waits for another turn, or is sent again after a refusal: if not, it is given up.
+            Once it may have been carried out, it is not asked, because only an answer tells.
     """
 
     operation: Operation
@@ -111,6 +113,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     weight: int = 1
     accepts: frozenset[int] = frozenset()
     on_cancel: Literal["cut off", "finish", "send"] = "cut off"
+    still_wanted: Callable[[], bool] | None = None
 
 
 def path_segment(text: str) -> str:

@@ -24,7 +24,7 @@ from collections.abc import Callable
 import msgspec
 
 from airflow_dataflux.core.gcs.operations import BudgetName
-from airflow_dataflux.core.gcs.store import Pace
+from airflow_dataflux.core.gcs.store import NotWantedError, Pace
 from airflow_dataflux.core.runtime.cancel import CancelToken
 
 FIRST_READS_PER_S = 5000.0
@@ -112,13 +112,14 @@ class RequestBudget:
                 return Pace(turn_s=turn_s)
             return Pace(found_per_s=self._accepted_rate, kept_per_s=rate, turn_s=turn_s)
 
-    def acquire(self, count: int, cancel: CancelToken) -> float:
+    def acquire(self, count: int, cancel: CancelToken, still_wanted: Callable[[], bool] | None = None) -> float:
         """Wait until `count` requests may begin; return the time, which `throttled` wants to know.
 
         Several arrive at once. Nobody needs to wait for that while all is accepted; once something was refused, they
         wait until each of them has had its turn, because the bucket cannot lend.
 
-        Raises CancelledError if the work is cancelled first.
+        Raises CancelledError if the work is cancelled first, NotWantedError if `still_wanted` says no: it is asked when
+        a reduction has taken the turn back.
         """
         while True:
             with self._lock:
@@ -141,6 +142,8 @@ class RequestBudget:
                     return now
             # 1. This slot was given at the old rate. 2. The budget was reduced, which took back all slots not yet used.
             # 3. Going on with it would send a whole queue at the rate that was just refused. So: a new slot.
+            if still_wanted is not None and not still_wanted():
+                raise NotWantedError("The request was given up while it waited for its turn.")
 
     def most_at_once(self) -> int | None:
         """Return how many calls should go out in one batch at most; None while nothing was refused."""

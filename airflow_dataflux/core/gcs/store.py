@@ -63,6 +63,10 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     directories: tuple[str, ...] = ()
 
 
+class NotWantedError(Exception):
+    """A request that waited for its turn was given up, as its caller had asked for. It was not carried out."""
+
+
 class ObjectVersion(msgspec.Struct, frozen=True, kw_only=True):
     """An object pinned to one content."""
 
@@ -244,10 +248,14 @@ class Store(Protocol):
         *,
         metadata: Mapping[str, str],
         storage_class: str,
+        still_wanted: Callable[[], bool] | None = None,
     ) -> StoredObject:
         """Concatenate 1-32 pinned `sources` into the new object `name` (class A), only if there is none of that name.
 
         Safe to retry: an answer of 412 to a retry whose object carries our `metadata` is success.
+
+        Raises NotWantedError, and nothing was made, if `still_wanted` says no. It is asked after the service has
+        refused requests for their rate, whenever this one must wait again.
         """
         ...
 

@@ -41,7 +41,7 @@ from airflow_dataflux.core.gcs.http_errors import (
 from airflow_dataflux.core.gcs.operations import BudgetName, Call, Operation
 from airflow_dataflux.core.gcs.rate_limit import Budgets
 from airflow_dataflux.core.gcs.retry import Attempts, FailureKind, RetryPolicy, StallLimit, retry_after_s
-from airflow_dataflux.core.gcs.store import Pace, RequestCounts
+from airflow_dataflux.core.gcs.store import NotWantedError, Pace, RequestCounts
 from airflow_dataflux.core.runtime.cancel import CancelToken
 from airflow_dataflux.core.runtime.tokens import CachedTokens, Token, TokenSource
 
@@ -188,6 +188,10 @@ class Transport:
             began_at = time.monotonic()
             attempts.wait(delay_s, cancel)
             self._waited(time.monotonic() - began_at)
+            if outcome.kind is not FailureKind.REFUSED:
+                call = msgspec.structs.replace(call, still_wanted=None)
+            if call.still_wanted is not None and not call.still_wanted():
+                raise NotWantedError(f"The {call.operation.name} of {call.resource} was given up after a refusal.")
 
     def _waited(self, seconds: float) -> None:
         self._waits.seconds = self.waited_s() + seconds
@@ -228,7 +232,7 @@ class Transport:
         headers, token = self._headers.of(call)
         stall = self._stalls.get(operation.name)
         asked_at = time.monotonic()
-        sent_at = budget.acquire(call.weight, self._cancel_of(call))
+        sent_at = budget.acquire(call.weight, self._cancel_of(call), call.still_wanted)
         self._waited(sent_at - asked_at)
         self._counter.sent(operation, call.weight)
         try:

@@ -237,8 +237,16 @@ class StrategyChooser:
         with self._lock:
             return self._begun(self._decide(sizes, reads, writes, undeleted))
 
+    def still_composes(self, sizes: Sequence[int], reads: Pace, writes: Pace, undeleted: int = 0) -> bool:
+        """Return whether a group whose compose was refused, or must wait longer, is still to be composed.
+
+        `undeleted` are the others.
+        """
+        with self._lock:
+            return not self._decide(sizes, reads, writes, undeleted).direct
+
     def composed(self, sizes: Sequence[int], network_s: float, cpu_s: float) -> None:
-        """Note that a composite is over; 0 seconds if it could not be made.
+        """Note that a composite is over; 0 seconds if it could not be made, or was given up.
 
         `network_s` is what its requests took, without the wait for their turn; `cpu_s` what its thread used.
         """

@@ -31,7 +31,7 @@ from airflow_dataflux.core.errors import (
     UnavailableError,
     VerificationError,
 )
-from airflow_dataflux.core.gcs.store import ObjectVersion, Store, StoredObject
+from airflow_dataflux.core.gcs.store import NotWantedError, ObjectVersion, Store, StoredObject
 from airflow_dataflux.core.model import object_uri
 from airflow_dataflux.core.runtime.cancel import CancelToken
 from airflow_dataflux.core.staging.batching import Batch, BatchKind
@@ -326,10 +326,13 @@ class Transfer(msgspec.Struct, frozen=True):
                 continue
             if not decision.direct:
                 composed_to = count - decision.probe
-                self._through_composite(batch.part(range(done, composed_to)), round_, writer, result)
+                fetched = self._through_composite(batch.part(range(done, composed_to)), round_, writer, result)
                 if decision.probe:
                     self._directly_measured(batch, range(composed_to, count), PROBED, writer, result)
-                return
+                if fetched:
+                    return
+                count, choose = composed_to, chooser.following
+                continue
             if decision.reason == WRITES_LIMITED:
                 self.cutting.give_way()
             taken = range(done, done + decision.direct)
@@ -349,7 +352,8 @@ class Transfer(msgspec.Struct, frozen=True):
             if self.chooser is not None:
                 self.chooser.read(batch.sizes[taken.start : taken.stop], measured_s, time.thread_time() - cpu_s)
 
-    def _through_composite(self, batch: Batch, round_: int, writer: ObjectWriter, result: BatchResult) -> None:
+    def _through_composite(self, batch: Batch, round_: int, writer: ObjectWriter, result: BatchResult) -> bool:
+        """Compose a batch and read it; return False, and nothing was done, if the compose was given up."""
         began = time.monotonic()
         network_s, cpu_s = result.network_s, time.thread_time()
         done: set[int] = set()
@@ -360,6 +364,8 @@ class Transfer(msgspec.Struct, frozen=True):
                 self.chooser.answered()
             if composite is not None:
                 self._read_composite(batch, composite, writer, result, done)
+        except NotWantedError:
+            return False
         finally:
             if self.chooser is not None:
                 whole = len(done) == len(batch.names)
@@ -373,6 +379,13 @@ class Transfer(msgspec.Struct, frozen=True):
             else:
                 result.refetched += len(wrong)
             self._directly(batch, wrong, writer, result)
+        return True
+
+    def _still_composes(self, batch: Batch) -> bool:
+        if self.chooser is None:
+            return True
+        reads, writes = self.reader.store.pace("read"), self.composing_store.pace("write")
+        return self.chooser.still_composes(batch.sizes, reads, writes, self.registry.undeleted - 1)
 
     def _read_composite(
         self, batch: Batch, composite: StoredObject, writer: ObjectWriter, result: BatchResult, done: set[int]
@@ -390,7 +403,10 @@ class Transfer(msgspec.Struct, frozen=True):
             self.registry.discard(version)
 
     def _compose(self, batch: Batch, round_: int, result: BatchResult) -> StoredObject | None:
-        """Make the batch's composite; None, with the reason in the result, if there is to be none."""
+        """Make the batch's composite; None, with the reason in the result, if there is to be none.
+
+        Raises NotWantedError if it was given up.
+        """
         name = self.names.name(batch.number, round_)
         sources = [
             ObjectVersion(name=source, generation=generation)
@@ -415,7 +431,11 @@ class Transfer(msgspec.Struct, frozen=True):
                 sources,
                 metadata=self.names.metadata,
                 storage_class=batch.storage_class,
+                still_wanted=lambda: self._still_composes(batch),
             )
+        except NotWantedError:
+            self.registry.never_made(name)
+            raise
         except (ObjectNotFoundError, PreconditionFailedError):
             result.fell_back = NO_COMPONENT
         except ThrottledError:

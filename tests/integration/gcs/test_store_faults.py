@@ -22,7 +22,7 @@ from airflow_dataflux.core.errors import (
 from airflow_dataflux.core.gcs.auth import default_store_config
 from airflow_dataflux.core.gcs.http_store import StoreConfig, open_store
 from airflow_dataflux.core.gcs.retry import RetryPolicy
-from airflow_dataflux.core.gcs.store import ObjectVersion, PageRequest, StoreOptions
+from airflow_dataflux.core.gcs.store import NotWantedError, ObjectVersion, PageRequest, StoreOptions
 from airflow_dataflux.core.runtime.cancel import CancelToken
 from airflow_dataflux.core.runtime.tokens import AnonymousTokens, Token
 
@@ -342,6 +342,38 @@ def test_a_compose_on_a_connection_that_a_read_has_given_back_outlives_a_cancel_
     assert [stored.row.name for stored in made] == ["made"]
     reading.close()
     composing.close()
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_a_compose_that_was_refused_is_given_up_if_it_is_not_wanted_any_more(embedded, wanted):
+    server, store = embedded
+    source = pin(store.upload("b", "source", b"content", content_type="text/plain").row)
+    fault = server.fail("status", operation="compose", status=429, times=1)
+    asked = []
+
+    def compose():
+        return store.compose(
+            "b", "made", [source], metadata={}, storage_class="STANDARD", still_wanted=lambda: asked.append(1) or wanted
+        )
+
+    if wanted:
+        assert compose().row.size == 7
+    else:
+        with pytest.raises(NotWantedError, match=r"gs://b/made was given up after a refusal"):
+            compose()
+        with pytest.raises(ObjectNotFoundError):
+            store.stat("b", "made")
+    assert (hits(server, fault), len(asked)) == (1, 1)
+
+
+def test_a_compose_that_may_have_been_carried_out_is_never_given_up(embedded):
+    server, store = embedded
+    source = pin(store.upload("b", "source", b"content", content_type="text/plain").row)
+    lost = server.fail("reset", operation="compose", times=1)
+    refused = server.fail("status", operation="compose", status=429, times=1)
+    made = store.compose("b", "made", [source], metadata={}, storage_class="STANDARD", still_wanted=lambda: False)
+    assert made.row.size == 7
+    assert (hits(server, lost), hits(server, refused)) == (1, 1)
 
 
 def test_a_cancel_ends_a_back_off_at_once(embedded):

@@ -6,6 +6,7 @@ import errno
 import os
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from staging_site import BUCKET, PREFIX, Site, content, tree
@@ -26,6 +27,7 @@ from airflow_dataflux.core.runtime.cancel import CancelToken
 from airflow_dataflux.core.runtime.progress import Progress
 from airflow_dataflux.core.runtime.tokens import AnonymousTokens
 from airflow_dataflux.core.staging.localfile import DestinationTree
+from airflow_dataflux.core.staging.strategy import WRITES_LIMITED, StrategyChooser
 
 Hits = Callable[[int], int]
 
@@ -189,6 +191,27 @@ def test_throttled_composes_turn_into_direct_reads_for_all_that_follows(site: Si
     assert hits(fault) >= 6
     assert receipt.reasons == {"composes were throttled": 320}
     assert receipt.composites == 0
+    site.check_tree()
+
+
+def test_composes_that_wait_for_a_low_rate_of_writes_are_given_up_for_direct_reads(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.put_numbered(3000)
+    manifest = site.manifest()
+    site.server.configure(writes_per_s=20)
+    answers: list[bool] = []
+    decide = StrategyChooser.still_composes
+
+    def still_composes(*arguments: Any, **more: Any) -> bool:
+        answers.append(decide(*arguments, **more))
+        return answers[-1]
+
+    monkeypatch.setattr(StrategyChooser, "still_composes", still_composes)
+    receipt = site.stage(manifest, strategy="auto", max_in_flight=64)
+    assert answers.count(False) > 0
+    assert receipt.reasons[WRITES_LIMITED] > 32
+    assert receipt.leftovers == ()
     site.check_tree()
 
 

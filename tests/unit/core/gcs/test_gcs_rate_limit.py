@@ -9,6 +9,7 @@ import pytest
 
 from airflow_dataflux.core.errors import CancelledError
 from airflow_dataflux.core.gcs.rate_limit import Budgets, RequestBudget
+from airflow_dataflux.core.gcs.store import NotWantedError
 from airflow_dataflux.core.runtime.cancel import CancelToken
 
 
@@ -221,6 +222,29 @@ def test_waiting_requests_give_back_slots_of_a_rate_that_was_refused():
     token = RefusedMeanwhile(clock)
     budget.acquire(1, token)
     assert token.waits == 2
+
+
+def test_a_request_whose_turn_was_taken_back_is_given_up_if_it_is_not_wanted_any_more():
+    clock = Clock()
+    budget = RequestBudget(10, clock=clock)
+    asked: list[float] = []
+
+    def still_wanted() -> bool:
+        asked.append(budget.pace().turn_s)
+        return False
+
+    assert budget.acquire(10, SleepingToken(clock), still_wanted) == clock.now
+    assert budget.acquire(1, SleepingToken(clock), still_wanted) == clock.now  # it has waited, but nothing was refused
+
+    class RefusedMeanwhile(SleepingToken):
+        def wait(self, timeout_s: float) -> bool:
+            budget.throttled(clock.now, certain=True)
+            return super().wait(timeout_s)
+
+    with pytest.raises(NotWantedError, match="given up while it waited for its turn"):
+        budget.acquire(5, RefusedMeanwhile(clock), still_wanted)
+    assert len(asked) == 1
+    assert budget.pace().turn_s < 0.2, "a request that was given up waits no longer"
 
 
 def test_the_queue_is_as_long_as_those_who_wait_are_many_also_after_a_reduction():

@@ -7,6 +7,7 @@ takes milliseconds to try, and always gives the same result.
 from __future__ import annotations
 
 import heapq
+import math
 import random
 from collections import Counter
 from collections.abc import Generator
@@ -35,6 +36,10 @@ class Regime:
     stalls: float = 0.0
 
 
+REFUSAL_S, BACK_OFF_S = 0.03, 0.25
+"""Until a refusal is answered, and at most until the refused request is tried again."""
+
+
 class _Line:
     """What serves one after the other: a processor, a disk."""
 
@@ -53,20 +58,30 @@ class _Budget:
     def __init__(self, per_s: float | None) -> None:
         self._per_s = per_s
         self._next_at = 0.0
-        self._found = False
+        self._found_at = math.inf
 
     def pace(self, now: float) -> Pace:
         return Pace(
-            kept_per_s=self._per_s if self._found else None,
-            turn_s=max(0.0, self._next_at - now) if self._found else 0.0,
+            kept_per_s=self._per_s if now >= self._found_at else None,
+            turn_s=max(0.0, self._next_at - now) if now >= self._found_at else 0.0,
         )
+
+    def refuses(self, now: float, weight: int = 1) -> bool:
+        """Return whether a request is refused, because the client does not know of a limit yet."""
+        if self._per_s is None or now >= self._found_at:
+            return False
+        refused = max(now - 0.25, self._next_at) + weight / self._per_s > now
+        if refused:
+            self._found_at = min(self._found_at, now + REFUSAL_S)
+        return refused
 
     def turn(self, now: float, weight: int = 1) -> float:
         """Return when a request may begin. A queue longer than the bucket's reserve is what the client finds."""
         if self._per_s is None:
             return now
         self._next_at = max(now - 0.25, self._next_at) + weight / self._per_s
-        self._found = self._found or self._next_at > now
+        if self._next_at > now:
+            self._found_at = min(self._found_at, now)
         return max(now, self._next_at)
 
 
@@ -157,17 +172,20 @@ class _Simulation:
                         continue
                     if way.probe:
                         self.outcome.reasons[PROBED] += 1
-                        now = yield from self.compose(now, count - 1)
+                        now, fetched = yield from self.compose(now, count - 1)
                         now = yield from self.read(now, 1)
-                        break
+                        choose = self.chooser.following
+                        count -= fetched + 1
+                        continue
                     if way.direct:
                         self.outcome.reasons[way.reason] += way.direct
                         now = yield from self.read(now, way.direct)
                         count -= way.direct
                         choose = self.chooser.following
                         continue
-                now = yield from self.compose(now, count)
-                count = 0
+                now, fetched = yield from self.compose(now, count)
+                choose = self.chooser.following
+                count -= fetched
 
     def read(self, now: float, count: int) -> Generator[float | None, float, float]:
         network_s = 0.0
@@ -182,8 +200,16 @@ class _Simulation:
             self.chooser.read([self.regime.size] * count, network_s, count * DIRECT_CPU_S)
         return now
 
-    def compose(self, now: float, count: int) -> Generator[float | None, float, float]:
-        regime = self.regime
+    def compose(self, now: float, count: int) -> Generator[float | None, float, tuple[float, int]]:
+        """Fetch so many objects by a composite; return how many were, as the compose may be given up."""
+        regime, sizes = self.regime, [self.regime.size] * count
+        if self.writes.refuses(now, 2):
+            now = yield now + REFUSAL_S + self.random.uniform(0, BACK_OFF_S)
+            paces = self.reads.pace(now), self.writes.pace(now)
+            if self.strategy == "auto" and not self.chooser.still_composes(sizes, *paces):
+                self.chooser.composed(sizes, 0.0, 0.0)
+                self.answered = True
+                return now, 0
         self.outcome.composites += 1
         now = yield self.writes.turn(now, 2)
         began = now
@@ -199,5 +225,5 @@ class _Simulation:
         now = yield self.compute(now, cpu_s)
         now = yield self.disk.take(now, count * regime.file_s)
         if self.strategy == "auto":
-            self.chooser.composed([regime.size] * count, network_s, cpu_s)
-        return now
+            self.chooser.composed(sizes, network_s, cpu_s)
+        return now, count

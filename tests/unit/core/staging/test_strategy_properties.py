@@ -40,6 +40,15 @@ def test_auto_is_within_a_tenth_of_the_better_way(writes_per_s: float | None, re
         assert ratio(regime) <= 1.1, regime
 
 
+@pytest.mark.parametrize(("count", "size"), [(11_098, KIB), (4000, 100 * KIB), (600, MIB)])
+@pytest.mark.parametrize(("writes_per_s", "reads_per_s"), [(50.0, 2000.0), (100.0, 2000.0), (50.0, 200.0)])
+def test_composes_under_way_when_a_low_limit_is_found_do_not_make_a_staging_slower(
+    count: int, size: int, writes_per_s: float, reads_per_s: float
+) -> None:
+    regime = Regime(count=count, size=size, writes_per_s=writes_per_s, reads_per_s=reads_per_s)
+    assert ratio(regime) <= 1.05
+
+
 @pytest.mark.parametrize("size", [KIB, 100 * KIB, MIB])
 @pytest.mark.parametrize(
     "other", [{"file_s": 0.0007}, {"file_s": 0.003}, {"busy": 2.0}, {"busy": 4.0}, {"stalls": 0.01}]
