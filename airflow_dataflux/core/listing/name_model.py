@@ -17,10 +17,11 @@ import bisect
 import functools
 import itertools
 import re
+import sys
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from airflow_dataflux.core.namerange import common_prefix, wire_start
+from airflow_dataflux.core.namerange import common_prefix, successor, wire_start
 
 _MOST_POSITIONS = 64
 """Characters after the common prefix that are looked at; positions of radix 1 are included."""
@@ -71,6 +72,12 @@ _LANDMARKS = "".join(
 _SPAN_STEPS = 16
 """Code points that stand for the span between two known characters beyond ASCII."""
 
+_MOST_LATER = 32
+"""Code points between those seen at a later position, which matters less than the first."""
+
+_MOST_COUNTED = 256
+"""Code points of scripts without case that are counted one by one; of more, only every second or third, and so on."""
+
 
 @functools.lru_cache(maxsize=8192)
 def shape(name: str) -> str:
@@ -115,8 +122,14 @@ class NameModel:
         self._prefix = "" if high is None else common_prefix(low, high)
         at = len(self._prefix)
         examples = list(examples)
-        # A bound that was made up has a shape of its own; the next real name has that of its neighbours.
-        own = shape(next((name for name in examples if name >= low), wire_start(low)))
+        if high is not None and at < len(low) and successor(low[: at + 1]) == high:
+            # The range ends with all names that begin like this, such as those of a directory: the next character has
+            # no upper bound. In ASCII it is mostly that of the names seen; in other scripts there are too many.
+            beginning = low[: at + 1]
+            if any(name[at + 1 : at + 2] > "\x7f" for name in (low, *examples) if name.startswith(beginning)):
+                self._prefix, high, at = beginning, None, at + 1
+        # A bound that was made up has a shape of its own; the real name nearest to it has that of its neighbours.
+        own = shape(next((name for name in examples if name >= low), examples[-1] if examples else wire_start(low)))
         near = [name[at : at + _MOST_POSITIONS] for name in examples if name.startswith(self._prefix)]
         near.append(low[at : at + _MOST_POSITIONS])
         kin = [name for name in alike if shape(name) == own]
@@ -187,6 +200,7 @@ def _ranks(alphabet: str) -> Mapping[str, int]:
     return {character: rank for rank, character in enumerate(alphabet)}
 
 
+@functools.lru_cache(maxsize=256)
 def _first_alphabet(seen: frozenset[str], low: str, high: str | None, *, trusted: bool) -> str:
     """Return the characters from that of `low` to that of `high`: what was seen, and what may well be there.
 
@@ -205,9 +219,8 @@ def _first_alphabet(seen: frozenset[str], low: str, high: str | None, *, trusted
             inside |= within(_LANDMARKS)
     marks = sorted(c for c in known | within({low, top or ""}) if c > "\x7f" and not c.isdecimal())
     if marks:
-        marks = sorted({*marks, *(c for c in within(_LANDMARKS) if c > marks[0])})
-        for one, other in itertools.pairwise(marks):
-            inside.update(_span(one, other))
+        ends = within(map(_last_of_script, marks))
+        inside.update(_between(sorted({*marks, *ends, *(c for c in within(_LANDMARKS) if c > marks[0])})))
     inside |= within({low, top or ""}) - {""}
     return "".join(sorted(inside))
 
@@ -245,10 +258,45 @@ def _expanded(seen: frozenset[str]) -> str:
             if len(seen & set(family)) >= 3:
                 characters.update(family)
     beyond = sorted(c for c in seen if c > "\x7f" and not c.isdecimal())
-    if len(beyond) >= 4:
+    if 4 <= len(beyond) <= _MOST_LATER:
         for one, other in itertools.pairwise(beyond):
-            characters.update(_span(one, other, steps=max(1, 4 * _SPAN_STEPS // len(beyond))))
+            characters.update(_span(one, other, steps=_MOST_LATER // len(beyond)))
     return "".join(sorted(c for c in characters if usable(c)))
+
+
+@functools.lru_cache(maxsize=8192)
+def _script(character: str) -> str:
+    """Return the script of a letter, as its Unicode name begins, or the category of another character."""
+    category = unicodedata.category(character)
+    return unicodedata.name(character, "").partition(" ")[0] if category.startswith("L") else category
+
+
+@functools.lru_cache(maxsize=1024)
+def _last_of_script(character: str) -> str:
+    """Return the last character that goes on with the script of another, where there is no hole."""
+    script, last, step = _script(character), ord(character), 1
+    while step:
+        if last + step <= sys.maxunicode and _script(chr(last + step)) == script:
+            last, step = last + step, 2 * step
+        else:
+            step //= 2
+    return chr(last)
+
+
+def _between(marks: Sequence[str]) -> Iterator[str]:
+    """Yield characters that stand for those between neighbours.
+
+    In a script without case, such as Hangul or Han, a name may begin with any character: all are counted. Of a script
+    with case few are used, and between scripts there may be nothing.
+    """
+    pairs = [
+        (one, other, _script(one) == _script(other) and one.lower() == one.upper())
+        for one, other in itertools.pairwise(marks)
+    ]
+    counted = sum(ord(other) - ord(one) for one, other, is_counted in pairs if is_counted)
+    unit = max(1, counted // _MOST_COUNTED)
+    for one, other, is_counted in pairs:
+        yield from _span(one, other, steps=(ord(other) - ord(one)) // unit if is_counted else _SPAN_STEPS)
 
 
 def _span(one: str, other: str, steps: int = _SPAN_STEPS) -> list[str]:

@@ -446,10 +446,9 @@ class Scheduler:
         return question if known != names.start else Question(names, parent, directories=True)
 
     def _ask_for_tail(self, live: LiveRange, parent: str) -> None:
-        """Ask what is behind the known directories of `parent`, once, if little is expected there."""
-        level, outlook = self.known.level(parent), live.outlook(self.known)
-        is_over = self._halting or level.tail_asked or not level.directories or self._idle() < 1
-        if is_over or outlook.tail_pages > outlook.pages / 2:
+        """Ask once what is behind the known directories of `parent`: a model can be wrong about it either way."""
+        level = self.known.level(parent)
+        if self._halting or level.tail_asked or not level.directories or self._idle() < 1:
             return
         level.tail_asked = True
         questions = tail_questions(parent, level.directories, live.names.end)[: max(0, int(self._budget()))]

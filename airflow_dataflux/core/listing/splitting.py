@@ -44,7 +44,6 @@ class Outlook:
         self._low = low
         self._segments = segments
         self.pages = sum(segment.pages for segment in segments)
-        self.tail_pages = sum(segment.pages for segment in segments if segment.tail is not None)
         self.most_pieces = 1 + sum(
             TAIL_PIECES if segment.tail is not None else len(segment.directories) for segment in segments
         )

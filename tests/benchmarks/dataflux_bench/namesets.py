@@ -495,6 +495,49 @@ def _ids(draw: Draw, count: int) -> Iterator[str]:
         yield "".join(draw.choices(_ID_LETTERS, k=20))
 
 
+# -- a directory for each object, and names without case
+
+
+def _samples(draw: Draw, count: int) -> Iterator[str]:
+    """A directory for each sample, named by a random identifier, with one file."""
+    for _ in range(count):
+        yield f"datasets/faces/v3/{_video_id(draw)}/image.webp"
+
+
+def _orders(draw: Draw, count: int) -> Iterator[str]:
+    """A directory for each order, named by its number without leading zeros, with one document."""
+    for number in draw.sample(range(1, 3 * count), count):
+        yield f"orders/{number}/invoice.pdf"
+
+
+def _iceberg(draw: Draw, count: int) -> Iterator[str]:
+    """Table files below directories of hash bits, https://iceberg.apache.org/docs/latest/aws/#object-store-file-layout."""
+    for number in range(count):
+        bits = f"{draw.getrandbits(20):020b}"
+        directories = f"{bits[:4]}/{bits[4:8]}/{bits[8:12]}/{bits[12:]}"
+        yield f"lake.db/events/data/{directories}/day={number * 400 // count}/{number:05}-0-{_uuid(draw)}-00001.parquet"
+
+
+def _accounts(draw: Draw, count: int) -> Iterator[str]:
+    """A directory for each account, named by its mail address, with one export."""
+    hosts = ["gmail.com", "yahoo.co.jp", "web.de", "outlook.com", "corp.example"]
+    for number in range(count):
+        first, last = draw.choice(_WORDS).split("-")[0], draw.choice(_WORDS).split("-")[-1]
+        yield f"exports/{first}.{last}{number % 9999}@{draw.choice(hosts)}/takeout.zip"
+
+
+def _songs(draw: Draw, count: int) -> Iterator[str]:
+    """One directory of files with Korean titles; any of 11,172 syllables may come first."""
+    for _ in range(count):
+        yield f"음악/{''.join(chr(0xAC00 + draw.randrange(11_172)) for _ in range(draw.randrange(3, 9)))}.mp3"
+
+
+def _titles(draw: Draw, count: int) -> Iterator[str]:
+    """A directory for each Chinese title, with one file."""
+    for _ in range(count):
+        yield f"图书馆/{''.join(chr(0x4E00 + draw.randrange(6_000)) for _ in range(draw.randrange(2, 9)))}/正文.txt"
+
+
 def _one_large(draw: Draw, count: int) -> Iterator[str]:
     """Thousands of small directories, and one in their midst that holds most."""
     for number in range(count // 50):
@@ -576,6 +619,12 @@ CONVENTIONS: dict[str, Generator] = {
     "scripts": _scripts,
     "late": _late,
     "ids": _ids,
+    "samples": _samples,
+    "orders": _orders,
+    "iceberg": _iceberg,
+    "accounts": _accounts,
+    "songs": _songs,
+    "titles": _titles,
 }
 """What people have."""
 
