@@ -62,19 +62,22 @@ def run_listing(context: JobContext, plan: ListingPlan) -> Outcome:
     return _Owner(context, plan).run()
 
 
+_MOST_TIMES = 12
+"""What is left of a range counts for at most so many times what it has brought."""
+
+
 def is_large(scheduler: Scheduler, when: HandOver) -> bool:
     """Return whether so much is left that a job should hand it over."""
     listed = scheduler.totals.pages
     if listed < when.after_pages:
         return False
-    remaining = scheduler.remaining_by_range()
-    if listed < when.unknown_after_pages and (remaining is None or math.inf in remaining):
+    ranges = scheduler.remaining_by_range()
+    if listed < when.unknown_after_pages and (ranges is None or any(math.isinf(remaining) for _, remaining in ranges)):
         return False
-    if remaining is None:
+    if ranges is None:
         return True
-    # The estimate of one range is read from two of its pages, and may be off by a thousand. So none counts for more
-    # than all have brought so far.
-    return sum(min(pages, listed) for pages in remaining) > when.remaining_pages
+    # The estimate of a range is read from one or two of its pages, and may be off by a thousand.
+    return sum(min(remaining, _MOST_TIMES * pages) for pages, remaining in ranges) > when.remaining_pages
 
 
 class _Owner:

@@ -218,19 +218,20 @@ class Scheduler:
             ranges.extend(waiting.names.divided(self.points_in(waiting, pieces[number] - 1)))
         return tuple(sorted(ranges, key=lambda names: names.start))
 
-    def remaining_by_range(self) -> list[float] | None:
-        """Return the pages that are still to come of each range, infinity where nobody can tell.
+    def remaining_by_range(self) -> list[tuple[int, float]] | None:
+        """Return for each range its pages so far, and those that are still to come, infinity where nobody can tell.
 
         None while a part of the listing waits of which nothing is known.
         """
         if any(waiting.fresh for waiting in self._waiting):
             return None
-        return [live.remaining_pages(self.known) for live in self._live.values()]
+        return [(live.pages, live.remaining_pages(self.known)) for live in self._live.values()]
 
     def remaining_pages(self) -> float | None:
         """Return the pages that are still to come, as far as one can tell; None if one cannot."""
-        pages = self.remaining_by_range()
-        return None if pages is None or math.inf in pages else sum(pages)
+        ranges = self.remaining_by_range()
+        pages = math.inf if ranges is None else sum(remaining for _, remaining in ranges)
+        return None if math.isinf(pages) else pages
 
     def story(self, range_id: int) -> list[str]:
         """Return what happened to one range, in order."""
@@ -350,6 +351,8 @@ class Scheduler:
             return
         if question.parent is not None:
             live.questions -= 1
+            if live.questions == 0:
+                live.asked_at = live.pages  # a page that came meanwhile is no reason to ask again before it is divided
         elif live.search.ended(live.pages):
             live.estimate_anew()
 
