@@ -61,6 +61,15 @@ def test_names_are_distinct_and_in_byte_order(style: str, moved: float) -> None:
     assert [dataset.find(name) for name in names[::97]] == list(range(0, 2000, 97))
 
 
+@pytest.mark.parametrize("style", ["samples", "uploads", "nested", "songs"])
+def test_the_end_of_a_directory_is_found_from_any_of_its_names(style: str) -> None:
+    dataset = Dataset(DatasetSpec(style=style, count=600))
+    for number in range(dataset.count):
+        name = dataset.name(number)
+        for length in range(1, len(name) + 1):
+            assert dataset.end_of_prefix(name[:length], number) == dataset.prefix_range(name[:length])[1]
+
+
 def test_half_of_the_names_of_a_changed_bucket_are_others() -> None:
     now = set(Dataset(DatasetSpec(style="uuid", count=1000)).names(0, 1000))
     before = set(Dataset(DatasetSpec(style="uuid", count=1000, moved=0.5)).names(0, 1000))

@@ -170,7 +170,7 @@ class Bucket:
                 at += 1
                 continue
             found.append(name[: cut + len(delimiter)])
-            at = self.dataset.prefix_range(found[-1])[1]
+            at = self.dataset.end_of_prefix(found[-1], at)
         return found, at < last
 
     def item(self, form: str, served: Served) -> bytes:

@@ -97,6 +97,20 @@ class Dataset:
         end = self.lower_bound(after[:-1] + bytes([after[-1] + 1])) if after else self.count
         return self.lower_bound(prefix), end
 
+    def end_of_prefix(self, prefix: bytes, first: int) -> int:
+        """Return where the names that start with `prefix` end, given the number of one of them: quick if it is soon."""
+        step = 1
+        while first + step < self.count and self.name(first + step).startswith(prefix):
+            step *= 2
+        low, high = first + step // 2, min(first + step, self.count)  # the first starts so, the second does not
+        while high - low > 1:
+            middle = (low + high) // 2
+            if self.name(middle).startswith(prefix):
+                low = middle
+            else:
+                high = middle
+        return high
+
     def find(self, name: bytes) -> int | None:
         """Return the number of an object, None if there is none of this name."""
         index = self.lower_bound(name)
