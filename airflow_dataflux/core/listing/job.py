@@ -10,7 +10,6 @@ What a job that fails has written is deleted by the caller, after all workers ha
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections import Counter
 from operator import itemgetter
@@ -39,6 +38,7 @@ from airflow_dataflux.core.listing.messages import (
 )
 from airflow_dataflux.core.listing.recorder import Recorder
 from airflow_dataflux.core.listing.scheduler import Scheduler
+from airflow_dataflux.core.listing.splitting import MOST_TAIL_PAGES
 from airflow_dataflux.core.listing.stats import progress_line
 from airflow_dataflux.core.manifest.inlining import check_inline_bytes
 from airflow_dataflux.core.namerange import NameRange
@@ -72,7 +72,8 @@ def is_large(scheduler: Scheduler, when: HandOver) -> bool:
     if listed < when.after_pages:
         return False
     ranges = scheduler.remaining_by_range()
-    if listed < when.unknown_after_pages and (ranges is None or any(math.isinf(remaining) for _, remaining in ranges)):
+    unknown = ranges is None or any(remaining >= MOST_TAIL_PAGES for _, remaining in ranges)
+    if unknown and listed < when.unknown_after_pages:
         return False
     if ranges is None:
         return True

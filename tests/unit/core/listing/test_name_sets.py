@@ -175,7 +175,7 @@ def pages_before_hand_over(bucket: SimulatedBucket, halt_after: int | None = Non
 
 
 HANDED_OVER_ONCE = [
-    "bids", "common-voice", "mixed", "nuscenes", "partitions", "scripts", "sensors", "shards", "uids", "uploads",
+    "accounts", "bids", "common-voice", "mixed", "nuscenes", "partitions", "scripts", "sensors", "shards", "uids", "uploads",
 ]  # fmt: skip
 
 
