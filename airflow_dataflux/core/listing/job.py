@@ -78,7 +78,10 @@ def is_large(scheduler: Scheduler, when: HandOver) -> bool:
     if ranges is None:
         return True
     # The estimate of a range is read from one or two of its pages, and may be off by a thousand.
-    return sum(min(remaining, _MOST_TIMES * pages) for pages, remaining in ranges) > when.remaining_pages
+    expected = sum(min(remaining, _MOST_TIMES * pages) for pages, remaining in ranges)
+    # What has lasted so long lasts, where names are not understood: then each estimate is too low, too.
+    has_lasted = listed >= 2 * when.remaining_pages
+    return expected > (when.remaining_pages / 10 if has_lasted else when.remaining_pages)
 
 
 class _Owner:
