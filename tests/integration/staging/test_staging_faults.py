@@ -374,7 +374,8 @@ def test_a_thread_that_may_not_start_is_an_error_that_says_why_and_leaves_no_thr
             patch.setattr(HttpStore, "bucket_info", stay_busy)
         with pytest.raises(EngineError, match=f"{named} could not be started .*ulimit -u"):
             site.stage(manifest, max_in_flight=8)
-    assert set(threading.enumerate()) == before
+    left = set(threading.enumerate()) - before  # the server's own come and go
+    assert not [thread for thread in left if thread.name.startswith("dataflux")]
     assert site.composites() == []
     site.stage(manifest)
     site.check_tree()
