@@ -31,7 +31,7 @@ from airflow_dataflux.core.errors import (
     UnavailableError,
     VerificationError,
 )
-from airflow_dataflux.core.gcs.store import NotWantedError, ObjectVersion, Store, StoredObject
+from airflow_dataflux.core.gcs.store import NotWantedError, ObjectVersion, Pace, Store, StoredObject
 from airflow_dataflux.core.model import object_uri
 from airflow_dataflux.core.runtime.cancel import CancelToken
 from airflow_dataflux.core.staging.batching import Batch, BatchKind
@@ -318,8 +318,7 @@ class Transfer(msgspec.Struct, frozen=True):
             return
         choose, done = chooser.first, 0
         while done < count:
-            reads, writes = self.reader.store.pace("read"), self.composing_store.pace("write")
-            decision = choose(batch.sizes[done:], reads, writes, self.registry.undeleted)
+            decision = choose(batch.sizes[done:count], *self._paces(), self.registry.undeleted)
             if decision.wait:
                 chooser.wait_for_answer()
                 self.reader.cancel.raise_if_cancelled()
@@ -384,8 +383,11 @@ class Transfer(msgspec.Struct, frozen=True):
     def _still_composes(self, batch: Batch) -> bool:
         if self.chooser is None:
             return True
-        reads, writes = self.reader.store.pace("read"), self.composing_store.pace("write")
-        return self.chooser.still_composes(batch.sizes, reads, writes, self.registry.undeleted - 1)
+        return self.chooser.still_composes(batch.sizes, *self._paces(), self.registry.undeleted - 1)
+
+    def _paces(self) -> tuple[Pace, Pace]:
+        """Return how reads and writes are paced now."""
+        return self.reader.store.pace("read"), self.composing_store.pace("write")
 
     def _read_composite(
         self, batch: Batch, composite: StoredObject, writer: ObjectWriter, result: BatchResult, done: set[int]

@@ -20,14 +20,20 @@ from airflow_dataflux.core.errors import (
     VerificationError,
 )
 from airflow_dataflux.core.gcs.http_store import HttpStore
-from airflow_dataflux.core.gcs.store import BucketInfo
+from airflow_dataflux.core.gcs.store import BucketInfo, NotWantedError
 from airflow_dataflux.core.listing import list_objects
 from airflow_dataflux.core.manifest import Manifest
 from airflow_dataflux.core.runtime.cancel import CancelToken
 from airflow_dataflux.core.runtime.progress import Progress
 from airflow_dataflux.core.runtime.tokens import AnonymousTokens
 from airflow_dataflux.core.staging.localfile import DestinationTree
-from airflow_dataflux.core.staging.strategy import WRITES_LIMITED, StrategyChooser
+from airflow_dataflux.core.staging.strategy import (
+    FASTER_DIRECTLY,
+    PROBED,
+    WRITES_LIMITED,
+    FetchDecision,
+    StrategyChooser,
+)
 
 Hits = Callable[[int], int]
 
@@ -215,6 +221,24 @@ def test_composes_that_wait_for_a_low_rate_of_writes_are_given_up_for_direct_rea
     site.check_tree()
 
 
+def test_an_object_read_to_measure_it_is_not_read_again_when_its_compose_is_given_up(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def give_up(*_arguments: Any, **_more: Any) -> None:
+        raise NotWantedError("the test says so")
+
+    site.put_numbered(320)
+    manifest = site.manifest()
+    monkeypatch.setattr(HttpStore, "compose", give_up)
+    monkeypatch.setattr(StrategyChooser, "first", lambda *_: FetchDecision(probe=True))
+    monkeypatch.setattr(
+        StrategyChooser, "following", lambda _self, sizes, *_: FetchDecision(len(sizes), FASTER_DIRECTLY)
+    )
+    receipt = site.stage(manifest, strategy="auto", max_in_flight=4)
+    assert receipt.reasons == {PROBED: 10, FASTER_DIRECTLY: 310}
+    site.check_tree()
+
+
 def test_a_composite_that_cannot_be_deleted_is_reported_by_name_and_swept_by_the_next_try(
     site: Site, hits: Hits
 ) -> None:
@@ -374,8 +398,8 @@ def test_a_thread_that_may_not_start_is_an_error_that_says_why_and_leaves_no_thr
             patch.setattr(HttpStore, "bucket_info", stay_busy)
         with pytest.raises(EngineError, match=f"{named} could not be started .*ulimit -u"):
             site.stage(manifest, max_in_flight=8)
-    left = set(threading.enumerate()) - before  # the server's own come and go
-    assert not [thread for thread in left if thread.name.startswith("dataflux")]
+    left = set(threading.enumerate()) - before
+    assert not [thread for thread in left if "process_request_thread" not in thread.name]  # the embedded server's
     assert site.composites() == []
     site.stage(manifest)
     site.check_tree()
