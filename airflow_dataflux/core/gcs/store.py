@@ -5,7 +5,7 @@ in. `core/gcs/http_store.py` answers over HTTP, `core/gcs/memory.py` from memory
 behaviour (tests/integration/gcs/test_store_behaviour.py). Every method is thread-safe, retries by the one policy of
 `core/gcs/retry.py`, and raises only errors of `core/errors.py`: BucketNotFoundError, PermissionDeniedError,
 AuthenticationError, ObjectNotFoundError, PreconditionFailedError, ThrottledError, UnavailableError, StoreError
-(anything else), CancelledError.
+(anything else), CancelledError; and `compose` NotWantedError, to a caller that asked for it.
 """
 
 from __future__ import annotations

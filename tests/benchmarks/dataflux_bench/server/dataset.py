@@ -9,6 +9,7 @@ checksums), and their true CRC32C cheap to compute once.
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 import random
 from collections.abc import Iterator
@@ -102,14 +103,13 @@ class Dataset:
         step = 1
         while first + step < self.count and self.name(first + step).startswith(prefix):
             step *= 2
-        low, high = first + step // 2, min(first + step, self.count)  # the first starts so, the second does not
-        while high - low > 1:
-            middle = (low + high) // 2
-            if self.name(middle).startswith(prefix):
-                low = middle
-            else:
-                high = middle
-        return high
+        return bisect.bisect_left(
+            range(self.count),
+            True,
+            lo=first + step // 2 + 1,
+            hi=min(first + step, self.count),
+            key=lambda number: not self.name(number).startswith(prefix),
+        )
 
     def find(self, name: bytes) -> int | None:
         """Return the number of an object, None if there is none of this name."""
