@@ -51,6 +51,10 @@ logger = logging.getLogger(__name__)
 _MOST_REPLACEMENTS = 8
 """Dead workers that one job replaces: a few killed ones are bad luck, more are a machine without memory."""
 
+_PAGES_BETWEEN_ESTIMATES = 8
+"""Whether to hand over is decided again after so many pages: an estimate of every range takes about as long as a page.
+With names that differ at each character, asking after each event was a tenth of a listing's processor time."""
+
 _PAGES_TIMED = 256
 """Pages whose times are kept."""
 
@@ -79,9 +83,9 @@ def is_large(scheduler: Scheduler, when: HandOver) -> bool:
         return True
     # The estimate of a range is read from one or two of its pages, and may be off by a thousand.
     expected = sum(min(remaining, _MOST_TIMES * pages) for pages, remaining in ranges)
-    # What has lasted so long lasts, where names are not understood: then each estimate is too low, too.
-    has_lasted = listed >= 2 * when.remaining_pages
-    return expected > (when.remaining_pages / 10 if has_lasted else when.remaining_pages)
+    # Of names that are not understood each estimate is too low: the more was listed, the less must be expected.
+    enough = min(when.remaining_pages, 2 * when.remaining_pages - listed)
+    return expected > max(enough, when.remaining_pages / 10)
 
 
 class _Owner:
@@ -106,6 +110,7 @@ class _Owner:
         self._page_seconds: list[float] = []
         self._replaced = 0
         self._halted = False
+        self._estimate_at_pages = 0
         self._started_at = time.monotonic()
         self._pulse = Pulse(PROGRESS_EVERY_S)
         self._recorder = None if plan.recorded_from is None else Recorder(plan.recorded_from)
@@ -215,8 +220,11 @@ class _Owner:
             check_inline_bytes(self._plan.before.inline_bytes + self._inline_bytes)
 
     def _hand_over_if_large(self) -> None:
-        when = self._plan.hand_over
-        if when is None or self._halted or not is_large(self._scheduler, when):
+        when, listed = self._plan.hand_over, self._scheduler.totals.pages
+        if when is None or self._halted or listed < self._estimate_at_pages:
+            return
+        self._estimate_at_pages = listed + _PAGES_BETWEEN_ESTIMATES
+        if not is_large(self._scheduler, when):
             return
         self._halted = True
         self._carry_out(self._scheduler.halt())

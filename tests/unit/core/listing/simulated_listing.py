@@ -32,7 +32,7 @@ from airflow_dataflux.core.listing.messages import (
     WorkerLost,
 )
 from airflow_dataflux.core.listing.scheduler import FREE_WASTE, Scheduler
-from airflow_dataflux.core.namerange import NameRange
+from airflow_dataflux.core.namerange import NameRange, successor
 
 
 class SimulatedBucket:
@@ -53,13 +53,11 @@ class SimulatedBucket:
         low = bisect.bisect_left(self.names, max(request.start, request.prefix))
         if request.page_token is not None:
             low = max(low, bisect.bisect_right(self.names, request.page_token))
+        ends = [end for end in (request.end, successor(request.prefix)) if end is not None]
+        high = bisect.bisect_left(self.names, min(ends), low) if ends else len(self.names)
         cap = min(self.page_cap, request.max_results or self.page_cap)
-        scanned = self.names[low : low + cap]
-        scanned = list(itertools.takewhile(lambda name: name.startswith(request.prefix), scanned))
-        scanned = [name for name in scanned if request.end is None or name < request.end]
-        more = low + len(scanned) < len(self.names)
-        more = more and self.names[low + len(scanned)].startswith(request.prefix)
-        more = more and (request.end is None or self.names[low + len(scanned)] < request.end)
+        scanned = self.names[low : min(low + cap, high)]
+        more = low + len(scanned) < high
         rows = scanned if self.matches is None else [name for name in scanned if self.matches(name)]
         return rows, scanned[-1] if more and scanned else None
 
