@@ -20,5 +20,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def early_hand_over(monkeypatch: pytest.MonkeyPatch) -> None:
     """Listings of more than some pages get an engine, whatever the first pages make them expect of the rest."""
-    early = HandOver(after_pages=24, remaining_pages=20, unknown_after_pages=48)
+    early = HandOver(after_pages=24, remaining_pages=20)
     monkeypatch.setattr("airflow_dataflux.core.listing.run.HAND_OVER", early)

@@ -77,7 +77,7 @@ def is_large(scheduler: Scheduler, when: HandOver) -> bool:
         return False
     ranges = scheduler.remaining_by_range()
     unknown = ranges is None or any(remaining >= MOST_TAIL_PAGES for _, remaining in ranges)
-    if unknown and listed < when.unknown_after_pages:
+    if unknown and listed < when.remaining_pages:
         return False
     if ranges is None:
         return True

@@ -71,13 +71,11 @@ class HandOver(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         after_pages: not before so many pages are listed.
-        remaining_pages: if more than this is expected to be left.
-        unknown_after_pages: if nobody can tell how much is left, after so many pages.
+        remaining_pages: if more than this is expected to be left; if nobody can tell, after so many pages.
     """
 
     after_pages: int
     remaining_pages: int
-    unknown_after_pages: int
 
 
 class Remainder(msgspec.Struct, kw_only=True):

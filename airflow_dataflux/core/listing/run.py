@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-HAND_OVER = HandOver(after_pages=48, remaining_pages=200, unknown_after_pages=96)
+HAND_OVER = HandOver(after_pages=48, remaining_pages=200)
 """Up to about 200 pages, threads of this process are done before an engine would have earned its start: with pages of
 65 ms, 100,000 objects took 1.0 s in threads and 1.5 s with an engine, 200,000 took 1.2 and 2.3 s. On busy processors
 that holds for much larger listings, too (docs/decisions/0005)."""

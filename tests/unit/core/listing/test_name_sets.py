@@ -179,8 +179,8 @@ def pages_before_hand_over(bucket: SimulatedBucket) -> int | None:
 
 
 HANDED_OVER_ONCE = [
-    "accounts", "bids", "common-voice", "mixed", "nuscenes", "partitions", "scripts", "sensors", "shards", "uids",
-    "uploads",
+    "accounts", "bids", "common-voice", "late", "mixed", "nuscenes", "partitions", "scripts", "sensors", "shards",
+    "uids", "uploads",
 ]  # fmt: skip
 
 
