@@ -294,18 +294,18 @@ def test_every_pattern_succeeds(airflow: AirflowDeployment, tmp_path: Path) -> N
     assert len(train) + len(val) == len(OBJECTS) > len(train) > len(val) > 0
 
 
-def test_sixty_four_shards_are_staged_into_one_tree(airflow: AirflowDeployment, tmp_path: Path) -> None:
+def test_many_shards_are_staged_into_one_tree(airflow: AirflowDeployment, tmp_path: Path) -> None:
     conf = {
         "bucket": "pictures",
         "manifest_uri": (tmp_path / "manifest").as_uri(),
-        "shards": 64,
+        "shards": 24,  # six times as many as run at once
         "destination": str(tmp_path / "staged"),
     }
     run_id = airflow.trigger("shards_then_stage", conf)
     assert airflow.wait("shards_then_stage", run_id, timeout_s=1500) == "success"
     assert tree(tmp_path / "staged") == OBJECTS
     labels = {ti["rendered_map_index"] for ti in airflow.task_instances("shards_then_stage", run_id)}
-    assert {f"shard {n} of 64" for n in range(1, 65)} == {label.partition(":")[0] for label in labels if label}
+    assert {f"shard {n} of 24" for n in range(1, 25)} == {label.partition(":")[0] for label in labels if label}
 
 
 def test_a_large_listing_runs_in_an_engine_with_worker_processes(airflow: AirflowDeployment) -> None:
