@@ -112,6 +112,7 @@ class _Owner:
         self._halted = False
         self._estimate_at_pages = 0
         self._started_at = time.monotonic()
+        self._cpu_before_s = process_usage().cpu_s
         self._pulse = Pulse(PROGRESS_EVERY_S)
         self._recorder = None if plan.recorded_from is None else Recorder(plan.recorded_from)
 
@@ -137,6 +138,7 @@ class _Owner:
                 levels=self._scheduler.known.levels,
                 found_reads_per_s=self._found_reads_per_s(),
                 page_s=self._page_s(),
+                page_cpu_s=self._page_cpu_s(),
                 next_range_id=self._scheduler.next_range_id,
             ),
             figures=self._figures(),
@@ -253,6 +255,12 @@ class _Owner:
     def _page_s(self) -> float | None:
         """Return what the fastest tenth of the pages took at most: slower ones waited for a processor, too."""
         return sorted(self._page_seconds)[len(self._page_seconds) // 10] if self._page_seconds else None
+
+    def _page_cpu_s(self) -> float | None:
+        """Return the processor time of a request. Of threads: worker processes have their own."""
+        totals = self._scheduler.totals
+        requests = totals.pages + totals.probes
+        return (process_usage().cpu_s - self._cpu_before_s) / requests if requests else None
 
     def _figures(self) -> Figures:
         totals = self._scheduler.totals

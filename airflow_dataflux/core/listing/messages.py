@@ -87,6 +87,7 @@ class Remainder(msgspec.Struct, kw_only=True):
         levels: the directories that were asked for.
         found_reads_per_s: what the bucket was found to bear; None: nothing was refused.
         page_s: how long a page takes that waits for nothing else; None: not measured.
+        page_cpu_s: processor time of a request in threads of one process; None: not measured.
         next_range_id: ids below were given already.
     """
 
@@ -96,6 +97,7 @@ class Remainder(msgspec.Struct, kw_only=True):
     levels: tuple[Level, ...] = ()
     found_reads_per_s: float | None = None
     page_s: float | None = None
+    page_cpu_s: float | None = None
     next_range_id: int = 1
 
 

@@ -62,8 +62,9 @@ SMALL_STREAMS = 24
 
 MOST_STREAMS = 256
 
-PAGE_CPU_S = 0.003
-"""Processor time of a page of 1,000 names: 1,000,000 objects take 2.9 to 4.4 CPU-seconds (docs/performance)."""
+PAGE_CPU_S = 0.004
+"""Processor time of a page of 1,000 names where it is not measured: 1,000,000 objects take 2.9 to 4.4 CPU-seconds
+(docs/performance). A slow processor takes three times as long."""
 
 LARGE_PAGE_ROWS = 5000
 """Rows that a large listing asks for in a page. 1,000 are documented as the most that come
@@ -72,17 +73,20 @@ of 1,000,000 objects takes a quarter of the requests in the same time (docs/deci
 side by side are faster with small pages."""
 
 
-def streams_for(page_s: float | None, *, processors: int, requests_per_s: float | None = None) -> int:
-    """Return how many streams keep the processors busy where a page takes so long: half as many again as wait for one.
+def streams_for(
+    page_s: float | None, *, processors: int, page_cpu_s: float | None = None, requests_per_s: float | None = None
+) -> int:
+    """Return how many streams keep the processors busy where a page takes so long: twice as many as wait for one.
 
     Args:
         page_s: from the request of a page to its rows; None: not known.
         processors: how many there are.
+        page_cpu_s: processor time of a page; None: not known.
         requests_per_s: what the bucket was found to bear; None: nothing was refused.
     """
     if page_s is None:
         return DEFAULT_STREAMS
-    wanted = 1.5 * page_s * processors / PAGE_CPU_S
+    wanted = 2 * page_s * processors / (page_cpu_s or PAGE_CPU_S)
     if requests_per_s is not None:
         wanted = min(wanted, 2 * page_s * requests_per_s)
     return max(SMALL_STREAMS, min(MOST_STREAMS, math.ceil(wanted)))
@@ -240,7 +244,10 @@ class ListingRun:
         """Return how many streams list what is left."""
         learned = so_far.remainder
         return self._request.streams or streams_for(
-            learned.page_s, processors=self._request.workers, requests_per_s=learned.found_reads_per_s
+            learned.page_s,
+            processors=self._request.workers,
+            page_cpu_s=learned.page_cpu_s,
+            requests_per_s=learned.found_reads_per_s,
         )
 
     def _run(
