@@ -309,7 +309,7 @@ def _span(one: str, other: str, steps: int = _SPAN_STEPS) -> list[str]:
         return []
     first, parts = ord(one), min(steps, distance - 1) + 1
     found = [chr(first + distance * index // parts) for index in range(1, parts)]
-    # Without that question, a span of Chinese or Korean characters takes a third of the time.
+    # Spans of Chinese or Korean characters are long: their characters need not be asked one by one.
     return found if one > "\r" and (other < "\ud800" or one > "\udfff") else list(filter(usable, found))
 
 
