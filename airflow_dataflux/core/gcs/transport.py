@@ -116,12 +116,12 @@ class Transport:
         `decode` raises ValueError for a body that it cannot read, which counts as an answer that was lost.
         """
         return self._repeat(
-            call, lambda attempt: self._whole_answer(call, attempt, lambda body, _headers: decode(body))
+            call, lambda sent, attempt: self._whole_answer(sent, attempt, lambda body, _headers: decode(body))
         )
 
     def send_for_headers(self, call: Call, decode: Callable[[bytes, Mapping[str, str]], T]) -> T:
         """Do as `send`, for a body that cannot be read without its headers."""
-        return self._repeat(call, lambda attempt: self._whole_answer(call, attempt, decode))
+        return self._repeat(call, lambda sent, attempt: self._whole_answer(sent, attempt, decode))
 
     def open(self, call: Call, check: Callable[[Mapping[str, str]], None]) -> Response:
         """Send `call` until it is answered, and return the answer with its body unread.
@@ -129,7 +129,7 @@ class Transport:
         `check` raises ValueError for headers that the answer cannot have, which counts as an answer that was lost. The
         caller must close the answer.
         """
-        return self._repeat(call, lambda attempt: self._checked_answer(call, attempt, check))
+        return self._repeat(call, lambda sent, attempt: self._checked_answer(sent, attempt, check))
 
     def counts(self) -> RequestCounts:
         """Return what was sent so far."""
@@ -159,13 +159,13 @@ class Transport:
         self._waking.close()
         self.http.close()
 
-    def _repeat(self, call: Call, attempt_once: Callable[[int], T | _Failure]) -> T:
+    def _repeat(self, call: Call, attempt_once: Callable[[Call, int], T | _Failure]) -> T:
         attempts = Attempts(self.policy)
         cancel = self._cancel_of(call)
         token_renewed = False
         while True:
             cancel.raise_if_cancelled()
-            outcome = attempt_once(attempts.count)
+            outcome = attempt_once(call, attempts.count)
             if not isinstance(outcome, _Failure):
                 return outcome
             if outcome.status == 401 and not token_renewed and self._headers.renew(outcome.token):
@@ -189,6 +189,7 @@ class Transport:
             attempts.wait(delay_s, cancel)
             self._waited(time.monotonic() - began_at)
             if outcome.kind is not FailureKind.REFUSED:
+                # It may have been carried out, so it must not be given up, also not while it waits for its next turn.
                 call = msgspec.structs.replace(call, still_wanted=None)
             if call.still_wanted is not None and not call.still_wanted():
                 raise NotWantedError(f"The {call.operation.name} of {call.resource} was given up after a refusal.")

@@ -366,14 +366,24 @@ def test_a_compose_that_was_refused_is_given_up_if_it_is_not_wanted_any_more(emb
     assert (hits(server, fault), len(asked)) == (1, 1)
 
 
-def test_a_compose_that_may_have_been_carried_out_is_never_given_up(embedded):
+def test_a_compose_that_may_have_been_carried_out_is_never_given_up(embedded, monkeypatch):
+    """Also not while it waits for its turn: the composite of one that was given up there stayed in the bucket."""
     server, store = embedded
+    budget, could_be_given_up = store._transport._budgets.of("write"), []
+    acquire = budget.acquire
+
+    def noted(count, cancel, still_wanted=None):
+        could_be_given_up.append(still_wanted is not None)
+        return acquire(count, cancel, still_wanted)
+
+    monkeypatch.setattr(budget, "acquire", noted)
     source = pin(store.upload("b", "source", b"content", content_type="text/plain").row)
     lost = server.fail("reset", operation="compose", times=1)
     refused = server.fail("status", operation="compose", status=429, times=1)
     made = store.compose("b", "made", [source], metadata={}, storage_class="STANDARD", still_wanted=lambda: False)
     assert made.row.size == 7
     assert (hits(server, lost), hits(server, refused)) == (1, 1)
+    assert could_be_given_up == [False, True, False, False]  # the upload, and three attempts of the compose
 
 
 def test_a_cancel_ends_a_back_off_at_once(embedded):
