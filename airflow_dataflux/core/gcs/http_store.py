@@ -199,6 +199,7 @@ class HttpStore:
         metadata: Mapping[str, str],
         storage_class: str,
         still_wanted: Callable[[], bool] | None = None,
+        answer_lost: Callable[[], None] | None = None,
     ) -> StoredObject:
         """Concatenate pinned sources into a new object.
 
@@ -231,6 +232,7 @@ class HttpStore:
             headers=_JSON,
             body=(msgspec.json.encode({"sourceObjects": components, "destination": destination}),),
             still_wanted=still_wanted,
+            answer_lost=answer_lost,
         )
         try:
             return self._transport.send(call, objects.object_decoder(name))

@@ -211,8 +211,9 @@ class MemoryStore:
         metadata: Mapping[str, str],
         storage_class: str,
         still_wanted: Callable[[], bool] | None = None,
+        answer_lost: Callable[[], None] | None = None,
     ) -> StoredObject:
-        """Concatenate pinned sources into a new object; it is never throttled, and so always wanted."""
+        """Concatenate pinned sources into a new object; it is never throttled or lost, so nothing is asked or told."""
         if not 1 <= len(sources) <= MAX_COMPONENTS:
             raise InvalidRequestError(f"A compose takes 1 to {MAX_COMPONENTS} sources, got {len(sources)}.")
         with self._asking(operations.COMPOSE, bucket, object_uri(bucket, _legal(name))) as asked:

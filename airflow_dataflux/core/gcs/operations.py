@@ -101,6 +101,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
             too, as it tidies up.
         still_wanted: asked before it waits for another turn, or is sent again after a refusal: if not, it is given up.
             Once it may have been carried out, it is not asked, because only an answer tells.
+        answer_lost: called after an attempt without an answer, which may still be carried out.
     """
 
     operation: Operation
@@ -114,6 +115,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     accepts: frozenset[int] = frozenset()
     on_cancel: Literal["cut off", "finish", "send"] = "cut off"
     still_wanted: Callable[[], bool] | None = None
+    answer_lost: Callable[[], None] | None = None
 
 
 def path_segment(text: str) -> str:

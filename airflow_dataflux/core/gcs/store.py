@@ -249,6 +249,7 @@ class Store(Protocol):
         metadata: Mapping[str, str],
         storage_class: str,
         still_wanted: Callable[[], bool] | None = None,
+        answer_lost: Callable[[], None] | None = None,
     ) -> StoredObject:
         """Concatenate 1-32 pinned `sources` into the new object `name` (class A), only if there is none of that name.
 
@@ -256,6 +257,9 @@ class Store(Protocol):
 
         Raises NotWantedError, and nothing was made, if `still_wanted` says no. It is asked after the service has
         refused requests for their rate, whenever this one must wait again.
+
+        `answer_lost` is called whenever an attempt had no answer. That attempt may still be carried out, even after the
+        object was deleted, and then makes it once more.
         """
         ...
 

@@ -168,6 +168,8 @@ class Transport:
             outcome = attempt_once(call, attempts.count)
             if not isinstance(outcome, _Failure):
                 return outcome
+            if outcome.connection_lost and outcome.kind is FailureKind.UNCERTAIN and call.answer_lost is not None:
+                call.answer_lost()
             if outcome.status == 401 and not token_renewed and self._headers.renew(outcome.token):
                 token_renewed = True
                 delay_s: float | None = 0.0

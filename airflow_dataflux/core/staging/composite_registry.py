@@ -8,7 +8,8 @@ States of a composite, and what each promises:
 4. forgotten: certainly gone (deleted, or never made).
 
 Guarantees: `close` returns only when each composite is forgotten or could not be deleted; it returns the names of
-those. A composite whose compose had no answer is looked for until `LATE_COMPOSE_S` after that was given up.
+those. A composite whose compose had no answer, also one that was repeated with success, is looked for until
+`LATE_COMPOSE_S` after that was given up: a request that the service reads late makes it once more, after its deletion.
 Thread-safe. Deletions use a store without a cancel token: tidying up must work after a cancel.
 """
 
@@ -56,6 +57,8 @@ class CompositeRegistry:
         self._changed = threading.Condition()
         self._registered: dict[str, float] = {}
         """When the outcome of each compose became unknown; until then, when it was about to be sent."""
+        self._lost: dict[str, float] = {}
+        """When an attempt of a compose had no answer. It may be carried out later, even after the deletion."""
         self._created: dict[str, ObjectVersion] = {}
         self._discarded: list[ObjectVersion] = []
         self._deleting = 0
@@ -89,6 +92,11 @@ class CompositeRegistry:
             if name in self._registered:
                 self._registered[name] = time.monotonic()
 
+    def answer_lost(self, name: str) -> None:
+        """Note that an attempt of a compose had no answer."""
+        with self._changed:
+            self._lost[name] = time.monotonic()
+
     def created(self, version: ObjectVersion) -> None:
         """Note that it exists now."""
         with self._changed:
@@ -117,8 +125,10 @@ class CompositeRegistry:
             self._share = -(-len(self._discarded) // DELETING_THREADS)
             self._changed.notify_all()
         join_started(self._threads)
-        late_until = {name: given_up_at + LATE_COMPOSE_S for name, given_up_at in self._registered.items()}
+        unsure = self._lost | self._registered
+        late_until = {name: given_up_at + LATE_COMPOSE_S for name, given_up_at in unsure.items()}
         self._registered.clear()
+        self._lost.clear()
         looked_at = time.monotonic()
         found, not_there = self._look_for(late_until)
         self._delete([*self._discarded, *found])

@@ -434,6 +434,7 @@ class Transfer(msgspec.Struct, frozen=True):
                 metadata=self.names.metadata,
                 storage_class=batch.storage_class,
                 still_wanted=lambda: self._still_composes(batch),
+                answer_lost=lambda: self.registry.answer_lost(name),
             )
         except NotWantedError:
             self.registry.never_made(name)

@@ -380,8 +380,13 @@ def test_a_compose_that_may_have_been_carried_out_is_never_given_up(embedded, mo
     source = pin(store.upload("b", "source", b"content", content_type="text/plain").row)
     lost = server.fail("reset", operation="compose", times=1)
     refused = server.fail("status", operation="compose", status=429, times=1)
-    made = store.compose("b", "made", [source], metadata={}, storage_class="STANDARD", still_wanted=lambda: False)
+    told: list[int] = []
+    made = store.compose(
+        "b", "made", [source], metadata={}, storage_class="STANDARD", still_wanted=lambda: False,
+        answer_lost=lambda: told.append(1),
+    )  # fmt: skip
     assert made.row.size == 7
+    assert told == [1]  # for the reset, and not for the refusal
     assert (hits(server, lost), hits(server, refused)) == (1, 1)
     assert could_be_given_up == [False, True, False, False]  # the upload, and three attempts of the compose
 

@@ -64,6 +64,23 @@ def test_a_composite_that_appears_after_its_compose_was_given_up_is_deleted(buck
     assert bucket.composites() == []
 
 
+def test_a_composite_that_a_late_attempt_makes_once_more_is_deleted(bucket: Bucket) -> None:
+    """A busy server read a request so late that a second one had been answered, and its composite deleted."""
+    registry, name = bucket.registry(), NAMES.name(1, 0)
+    registry.register(name)
+    registry.answer_lost(name)
+    version = bucket.compose(name)
+    registry.created(version)
+    registry.given_up(name)
+    registry.discard(version)
+    bucket.store.delete("b", version)
+    late = threading.Timer(0.3, bucket.compose, [name])
+    late.start()
+    assert registry.close() == ()
+    late.join()
+    assert bucket.composites() == []
+
+
 def test_what_is_known_is_not_waited_for(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(composite_registry, "LATE_COMPOSE_S", 60.0)
     registry = bucket.registry()
