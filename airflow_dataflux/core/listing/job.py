@@ -258,8 +258,7 @@ class _Owner:
 
     def _page_cpu_s(self) -> float | None:
         """Return the processor time of a request. Of threads: worker processes have their own."""
-        totals = self._scheduler.totals
-        requests = totals.pages + totals.probes
+        requests = self._scheduler.totals.requests
         return (process_usage().cpu_s - self._cpu_before_s) / requests if requests else None
 
     def _figures(self) -> Figures:
@@ -272,7 +271,7 @@ class _Owner:
             for worker, used in sorted([*self._used, *self._using.items()], key=itemgetter(0))
         ]
         return Figures(
-            requests=totals.pages + totals.probes,
+            requests=totals.requests,
             wasted_requests=totals.wasted_requests,
             retries=counts.retries,
             throttled=counts.throttled,

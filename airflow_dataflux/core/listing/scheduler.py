@@ -103,6 +103,11 @@ class Totals(msgspec.Struct, kw_only=True):
     lost_workers: int = 0
 
     @property
+    def requests(self) -> int:
+        """Pages that came, and probes that were sent."""
+        return self.pages + self.probes
+
+    @property
     def wasted_requests(self) -> int:
         """Requests that brought no rows: probes, and ranges without objects."""
         return self.probes + self.empty_ranges
