@@ -352,17 +352,22 @@ def test_what_cannot_succeed_is_not_tried_again(
 
 
 def slow_listing(airflow: AirflowDeployment, server: GCSServer, tmp_path: Path) -> tuple[str, int]:
-    """Start a listing that takes minutes, and return its run and its task's pid once an engine is at work."""
-    server.configure(latency_s={"list": 2.0})
+    """Start a listing that takes minutes, and return its run and its task's pid once an engine is at work.
+
+    Pages are slow only from then on: a listing gets engines after tens to hundreds of pages.
+    """
+    server.configure(latency_s={"list": 0.2})
     conf = {"bucket": "large", "manifest_uri": (tmp_path / "manifest").as_uri(), "streams": "8", "workers": "2"}
     run_id = airflow.trigger("list_only", conf)
-    airflow.wait_for_task("list_only", run_id, "list")
     try:
+        airflow.wait_for_task("list_only", run_id, "list")
         wait_until(lambda: engines_among(airflow.processes()), "an engine", limit_s=60)
-    except AssertionError as error:
+        server.configure(latency_s={"list": 2.0})
+        return run_id, int(airflow.task_instance("list_only", run_id, "list")["pid"])
+    except BaseException as error:
         error.add_note(airflow.logs("list_only", run_id, "list"))
+        airflow.set_task_state("list_only", run_id, "list", "failed")
         raise
-    return run_id, int(airflow.task_instance("list_only", run_id, "list")["pid"])
 
 
 def slow_staging(airflow: AirflowDeployment, server: GCSServer, tmp_path: Path) -> str:
