@@ -62,6 +62,10 @@ SMALL_STREAMS = 24
 
 MOST_STREAMS = 256
 
+STREAMS_PER_NEEDED = 1.5
+"""Some streams ask where names lie, and some look for a part of another's range. With twice as many as the processors
+need, 11 sets of 1,000,000 names took as long, 5 % more processor time, and 3 % more requests (docs/decisions/0005)."""
+
 PAGE_CPU_S = 0.004
 """Processor time of a page of 1,000 names where it is not measured: 1,000,000 objects take 2.9 to 4.4 CPU-seconds
 (docs/performance). A slow processor takes three times as long."""
@@ -76,7 +80,7 @@ side by side are faster with small pages."""
 def streams_for(
     page_s: float | None, *, processors: int, page_cpu_s: float | None = None, requests_per_s: float | None = None
 ) -> int:
-    """Return how many streams keep the processors busy where a page takes so long: twice as many as wait for one.
+    """Return how many streams keep the processors busy where a page takes so long, and half as many again.
 
     Args:
         page_s: from the request of a page to its rows; None: not known.
@@ -86,7 +90,7 @@ def streams_for(
     """
     if page_s is None:
         return DEFAULT_STREAMS
-    wanted = 2 * page_s * processors / (page_cpu_s or PAGE_CPU_S)
+    wanted = STREAMS_PER_NEEDED * page_s * processors / (page_cpu_s or PAGE_CPU_S)
     if requests_per_s is not None:
         wanted = min(wanted, 2 * page_s * requests_per_s)
     return max(SMALL_STREAMS, min(MOST_STREAMS, math.ceil(wanted)))
