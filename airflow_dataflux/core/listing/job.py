@@ -32,6 +32,7 @@ from airflow_dataflux.core.listing.messages import (
     Remainder,
     Setup,
     StreamFailed,
+    StreamsAdded,
     WorkerFigures,
     WorkerJoined,
     WorkerLost,
@@ -40,6 +41,7 @@ from airflow_dataflux.core.listing.recorder import Recorder
 from airflow_dataflux.core.listing.scheduler import Scheduler
 from airflow_dataflux.core.listing.splitting import MOST_TAIL_PAGES
 from airflow_dataflux.core.listing.stats import progress_line
+from airflow_dataflux.core.listing.stream_count import streams_for
 from airflow_dataflux.core.manifest.inlining import check_inline_bytes
 from airflow_dataflux.core.namerange import NameRange
 from airflow_dataflux.core.runtime.progress import Pulse
@@ -57,6 +59,9 @@ With names that differ at each character, asking after each event was a tenth of
 
 _PAGES_TIMED = 256
 """Pages whose times are kept."""
+
+_PAGES_BEFORE_MORE_STREAMS = 4
+"""The fastest of so many pages tells whether threads need more streams: the slower ones waited for a processor, too."""
 
 PROGRESS_EVERY_S = 3.0
 
@@ -110,6 +115,7 @@ class _Owner:
         self._page_seconds: list[float] = []
         self._replaced = 0
         self._halted = False
+        self._streams = plan.streams
         self._estimate_at_pages = 0
         self._started_at = time.monotonic()
         self._cpu_before_s = process_usage().cpu_s
@@ -142,12 +148,13 @@ class _Owner:
                 next_range_id=self._scheduler.next_range_id,
             ),
             figures=self._figures(),
+            streams=self._streams,
             record=self._recorder.finish() if self._recorder else None,
         )
 
     def _join(self, worker: int) -> None:
         plan = self._plan
-        streams = plan.streams // self._group.count + (worker < plan.streams % self._group.count)
+        streams = self._share(self._streams, worker)
         if streams == 0:
             return
         setup = Setup(
@@ -155,12 +162,15 @@ class _Owner:
             store_config=plan.store_config,
             parts_uri=plan.parts_uri,
             run_id=plan.run_id,
-            streams=streams,
+            streams=self._share(plan.most_streams, worker),
             found_reads_per_s=plan.remainder.found_reads_per_s,
             page_rows=plan.page_rows,
         )
         self._group.send(worker, setup)
         self._carry_out(self._scheduler.handle(WorkerJoined(worker, streams)))
+
+    def _share(self, streams: int, worker: int) -> int:
+        return streams // self._group.count + (worker < streams % self._group.count)
 
     def _carry_out(self, orders: list[Order]) -> None:
         for order in orders:
@@ -184,6 +194,8 @@ class _Owner:
             case PageListed():
                 if len(self._page_seconds) < _PAGES_TIMED:
                     self._page_seconds.append(message.seconds)
+                if len(self._page_seconds) == _PAGES_BEFORE_MORE_STREAMS:
+                    self._add_streams()
                 self._check_inline(message)
             case RangeEnded():
                 self._dropped.update(message.dropped)
@@ -220,6 +232,20 @@ class _Owner:
         self._inline_bytes += page.kept_bytes
         if self._plan.request.manifest_uri is None:
             check_inline_bytes(self._plan.before.inline_bytes + self._inline_bytes)
+
+    def _add_streams(self) -> None:
+        """Have as many streams as threads of one process need for the latency that was measured, once."""
+        before, self._streams = (
+            self._streams,
+            min(
+                self._plan.most_streams,
+                max(self._streams, streams_for(min(self._page_seconds), processors=1)),
+            ),
+        )
+        for worker in self._scheduler.workers:
+            more = self._share(self._streams, worker) - self._share(before, worker)
+            if more:
+                self._carry_out(self._scheduler.handle(StreamsAdded(worker, more)))
 
     def _hand_over_if_large(self) -> None:
         when, listed = self._plan.hand_over, self._scheduler.totals.pages

@@ -4,7 +4,8 @@ A `ListingPlan` is what a job is given, an `Outcome` what it gives back; a `Rema
 to the next, and `Figures` what a job used. The rest goes between the scheduler's owner and the workers.
 
 `ListRange`, `Shrink`, `Probe` and `Halt` are the scheduler's instructions, each in an `Order` that names the worker;
-`PageListed`, `RangeEnded`, `ShrinkAnswered`, `Probed` are its events, as are `WorkerJoined` and `WorkerLost`.
+`PageListed`, `RangeEnded`, `ShrinkAnswered`, `Probed` are its events, as are `WorkerJoined`, `StreamsAdded` and
+`WorkerLost`.
 
 Structs of msgspec, because every process of a listing makes these classes first: 0.01 ms each, a dataclass takes 0.5.
 """
@@ -114,7 +115,8 @@ class ListingPlan(msgspec.Struct, frozen=True, kw_only=True):
         remainder: what is left to list, and what is known already.
         parts_uri: where parts go.
         run_id: makes their names unique.
-        streams: list requests in flight, over all workers of this job.
+        streams: list requests in flight at first, over all workers of this job.
+        most_streams: up to so many, if pages are found to take that long.
         page_rows: rows to ask for in a page; None leaves it to the server.
         free_waste: requests that may be wasted, besides those for each page.
         before: what the listing had used and done before this job.
@@ -131,6 +133,7 @@ class ListingPlan(msgspec.Struct, frozen=True, kw_only=True):
     parts_uri: str
     run_id: str
     streams: int
+    most_streams: int
     page_rows: int | None = None
     free_waste: int
     before: Figures
@@ -148,11 +151,12 @@ class FinishedRange(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What a job has done, and what it learned for the next one."""
+    """What a job has done with how many streams at most, and what it learned for the next one."""
 
     finished: tuple[FinishedRange, ...]
     remainder: Remainder
     figures: Figures
+    streams: int
     record: JobRecord | None = None
 
 
@@ -162,7 +166,7 @@ def part_prefix(run_id: str, range_id: int) -> str:
 
 
 class Setup(msgspec.Struct, frozen=True, kw_only=True):
-    """The first message to a worker: what it lists, where its parts go, how many streams it runs.
+    """The first message to a worker: what it lists, where its parts go, how many streams it runs at most.
 
     `found_reads_per_s` is what the bucket was found to bear from all workers, None if nothing was refused so far;
     `page_rows` is what a page is asked for, None for what the server finds right.
@@ -285,13 +289,20 @@ class WorkerJoined(msgspec.Struct, frozen=True):
     streams: int
 
 
+class StreamsAdded(msgspec.Struct, frozen=True):
+    """A worker runs so many streams more."""
+
+    worker: int
+    streams: int
+
+
 class WorkerLost(msgspec.Struct, frozen=True):
     """A worker is gone, and with it everything it had not reported."""
 
     worker: int
 
 
-Event = PageListed | RangeEnded | ShrinkAnswered | Probed | WorkerJoined | WorkerLost
+Event = PageListed | RangeEnded | ShrinkAnswered | Probed | WorkerJoined | StreamsAdded | WorkerLost
 
 
 class WorkerFigures(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import secrets
 import time
 from dataclasses import replace
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pyarrow as pa
 
-from airflow_dataflux.core.config import DEFAULT_STREAMS, ListRequest
+from airflow_dataflux.core.config import ListRequest
 from airflow_dataflux.core.gcs.store import Store, StoreFactory, StoreOptions
 from airflow_dataflux.core.listing.expectations import check_result, shown
 from airflow_dataflux.core.listing.filters import OwnObjects, RowFilter
@@ -33,6 +32,7 @@ from airflow_dataflux.core.listing.messages import (
 from airflow_dataflux.core.listing.seeds import Seeds
 from airflow_dataflux.core.listing.stats import described, stats_of
 from airflow_dataflux.core.listing.stream import NameColumn, page_listed
+from airflow_dataflux.core.listing.stream_count import FEWEST_STREAMS, MOST_STREAMS_OF_A_PROCESS, streams_for
 from airflow_dataflux.core.manifest import Manifest, ManifestDraft, ManifestFiles, PartWriter, inline
 from airflow_dataflux.core.manifest.index import Index
 from airflow_dataflux.core.manifest.inlining import check_inline_bytes
@@ -57,43 +57,11 @@ HAND_OVER = HandOver(after_pages=48, remaining_pages=200)
 65 ms, 100,000 objects took 1.0 s in threads and 1.5 s with an engine, 200,000 took 1.2 and 2.3 s. On busy processors
 that holds for much larger listings, too (docs/decisions/0005)."""
 
-SMALL_STREAMS = 24
-"""Streams of those threads; more were not faster there, and each holds a row group in memory."""
-
-MOST_STREAMS = 256
-
-STREAMS_PER_NEEDED = 1.5
-"""Some streams ask where names lie, and some look for a part of another's range. With twice as many as the processors
-need, 11 sets of 1,000,000 names took as long, 5 % more processor time, and 3 % more requests (docs/decisions/0005)."""
-
-PAGE_CPU_S = 0.004
-"""Processor time of a page of 1,000 names where it is not measured: 1,000,000 objects take 2.9 to 4.4 CPU-seconds
-(docs/performance). A slow processor takes three times as long."""
-
 LARGE_PAGE_ROWS = 5000
 """Rows that a large listing asks for in a page. 1,000 are documented as the most that come
 (https://cloud.google.com/storage/docs/json_api/v1/objects/list), and more as what has come; where they do, a listing
 of 1,000,000 objects takes a quarter of the requests in the same time (docs/decisions/0005). In a small one, streams
 side by side are faster with small pages."""
-
-
-def streams_for(
-    page_s: float | None, *, processors: int, page_cpu_s: float | None = None, requests_per_s: float | None = None
-) -> int:
-    """Return how many streams keep the processors busy where a page takes so long, and half as many again.
-
-    Args:
-        page_s: from the request of a page to its rows; None: not known.
-        processors: how many there are.
-        page_cpu_s: processor time of a page; None: not known.
-        requests_per_s: what the bucket was found to bear; None: nothing was refused.
-    """
-    if page_s is None:
-        return DEFAULT_STREAMS
-    wanted = STREAMS_PER_NEEDED * page_s * processors / (page_cpu_s or PAGE_CPU_S)
-    if requests_per_s is not None:
-        wanted = min(wanted, 2 * page_s * requests_per_s)
-    return max(SMALL_STREAMS, min(MOST_STREAMS, math.ceil(wanted)))
 
 
 class _SoFar(msgspec.Struct):
@@ -234,7 +202,8 @@ class ListingRun:
                 self._run(
                     so_far,
                     workers=1,
-                    streams=min(SMALL_STREAMS, self._request.streams or SMALL_STREAMS),
+                    streams=min(FEWEST_STREAMS, self._request.streams or FEWEST_STREAMS),
+                    most_streams=min(MOST_STREAMS_OF_A_PROCESS, self._request.streams or MOST_STREAMS_OF_A_PROCESS),
                     isolated=False,
                     hand_over=HAND_OVER,
                 )
@@ -255,7 +224,14 @@ class ListingRun:
         )
 
     def _run(
-        self, so_far: _SoFar, *, workers: int, streams: int, isolated: bool, hand_over: HandOver | None = None
+        self,
+        so_far: _SoFar,
+        *,
+        workers: int,
+        streams: int,
+        isolated: bool,
+        most_streams: int | None = None,
+        hand_over: HandOver | None = None,
     ) -> None:
         # Not above: a listing of one page, of which there are many, is over before these would be imported.
         from airflow_dataflux.core.listing.job import run_listing
@@ -265,7 +241,6 @@ class ListingRun:
         from airflow_dataflux.core.runtime.workers import Job
 
         workers = min(workers, streams)
-        self._streams = max(self._streams, streams)
         plan = ListingPlan(
             request=replace(self._request, workers=workers),
             store_config=self._store_config,
@@ -274,6 +249,7 @@ class ListingRun:
             parts_uri=self._parts_uri,
             run_id=self._run_id,
             streams=streams,
+            most_streams=most_streams or streams,
             page_rows=LARGE_PAGE_ROWS if isolated else None,
             free_waste=FREE_WASTE_IN_ENGINE if isolated else FREE_WASTE,
             before=so_far.figures,
@@ -292,6 +268,7 @@ class ListingRun:
         )
         # After a cancel a job may still have come to its end; what the caller asked for is that it stops.
         self._cancel.raise_if_cancelled()
+        self._streams = max(self._streams, outcome.streams)
         if isolated:
             self._processes = workers
         else:

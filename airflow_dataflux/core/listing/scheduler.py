@@ -46,6 +46,7 @@ from airflow_dataflux.core.listing.messages import (
     RangeEnded,
     Shrink,
     ShrinkAnswered,
+    StreamsAdded,
     WorkerJoined,
     WorkerLost,
 )
@@ -258,6 +259,8 @@ class Scheduler:
             case WorkerJoined(worker, streams):
                 self._streams[worker] = streams
                 self._busy[worker] = 0
+            case StreamsAdded(worker, streams):
+                self._streams[worker] += streams
             case WorkerLost():
                 self._worker_lost(event)
         return [] if self._halting else self._plan()

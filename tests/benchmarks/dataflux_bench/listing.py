@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_dataflux.core.config import usable_cores
-from airflow_dataflux.core.listing.run import streams_for
+from airflow_dataflux.core.listing.stream_count import streams_for
 from dataflux_bench.manifests import write_manifest
 from dataflux_bench.measuring import Cell, Run, checkout_of, interleaved, measure, wait_until_quiet
 from dataflux_bench.peers.catalogue import Peer

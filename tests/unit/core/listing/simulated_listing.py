@@ -28,6 +28,7 @@ from airflow_dataflux.core.listing.messages import (
     RangeEnded,
     Shrink,
     ShrinkAnswered,
+    StreamsAdded,
     WorkerJoined,
     WorkerLost,
 )
@@ -106,7 +107,11 @@ class Result:
 
 
 class SimulatedListing:
-    """One run. `deaths`: after so many events handled, a worker (chosen at random) dies; another joins in its place."""
+    """One run.
+
+    `deaths`: after so many events handled, a worker (chosen at random) dies; another joins in its place.
+    `added`: after so many events handled, each worker has so many streams more.
+    """
 
     def __init__(
         self,
@@ -118,6 +123,7 @@ class SimulatedListing:
         seed: int = 0,
         timing: Timing | None = None,
         deaths: Sequence[int] = (),
+        added: tuple[int, int] | None = None,
         halt_after: int | None = None,
         check: bool = True,
         waiting: Iterable[NameRange] | None = None,
@@ -136,6 +142,7 @@ class SimulatedListing:
         self.streams = streams
         self.workers = workers
         self.deaths = deque(sorted(deaths))
+        self.added = added
         self.halt_after = halt_after
         self.check = check
         self.now = 0.0
@@ -184,6 +191,10 @@ class SimulatedListing:
         if self.deaths and self.handled >= self.deaths[0]:
             self.deaths.popleft()
             self._kill(self.random.randrange(self.workers))
+        if self.added is not None and self.handled == self.added[0]:
+            self.streams += self.workers * self.added[1]
+            for each in self.scheduler.workers:
+                self._carry_out(self.scheduler.handle(StreamsAdded(each, self.added[1])))
         if self.halt_after is not None and self.handled == self.halt_after:
             self._carry_out(self.scheduler.halt())
 

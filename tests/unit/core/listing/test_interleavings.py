@@ -52,11 +52,12 @@ def buckets(draw: st.DrawFn) -> list[str]:
     jitter=st.sampled_from([0.0, 0.2, 0.95]),
     message_s=st.sampled_from([0.0, 0.001, 0.2]),
     deaths=st.lists(st.integers(1, 200), max_size=4),
+    added=st.sampled_from([None, (1, 3), (40, 1), (90, 30)]),
     sparse=st.sampled_from([None, 2, 7, 1000]),
 )
 def test_every_object_is_listed_once_whatever_the_interleaving(
     names: list[str], page_cap: int, workers: int, streams: int, seed: int, jitter: float, message_s: float,
-    deaths: list[int], sparse: int | None,
+    deaths: list[int], added: tuple[int, int] | None, sparse: int | None,
 ) -> None:  # fmt: skip
     matches = None if sparse is None else lambda name: zlib.crc32(name.encode()) % sparse == 0
     bucket = SimulatedBucket(names, page_cap=page_cap, matches=matches)
@@ -66,6 +67,7 @@ def test_every_object_is_listed_once_whatever_the_interleaving(
         streams=streams,
         seed=seed,
         deaths=deaths,
+        added=added,
         timing=Timing(jitter=jitter, message_s=message_s),
     )
     result = listing.run()
@@ -115,6 +117,16 @@ def test_deaths_happen_in_these_simulations_and_lose_nothing(moments: list[int])
     result = SimulatedListing(SimulatedBucket(names, page_cap=20), deaths=moments).run()
     assert result.deaths == len(moments)
     assert result.names == names
+
+
+def test_streams_that_are_added_are_used() -> None:
+    names = [f"data/{number:06d}" for number in range(20_000)]
+    few, more = (
+        SimulatedListing(SimulatedBucket(names, page_cap=20), workers=1, streams=4, added=added).run()
+        for added in (None, (60, 28))
+    )
+    assert few.names == more.names == names
+    assert more.seconds < few.seconds / 2
 
 
 def test_one_stream_lists_a_bucket_without_any_probe_or_steal() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from simulated_listing import SimulatedBucket, SimulatedListing, Timing
 
-from airflow_dataflux.core.listing.run import MOST_STREAMS, streams_for
+from airflow_dataflux.core.listing.stream_count import MOST_STREAMS, streams_for
 from airflow_dataflux.core.namerange import NameRange, after
 
 
