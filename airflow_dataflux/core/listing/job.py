@@ -235,13 +235,9 @@ class _Owner:
 
     def _add_streams(self) -> None:
         """Have as many streams as threads of one process need for the latency that was measured, once."""
-        before, self._streams = (
-            self._streams,
-            min(
-                self._plan.most_streams,
-                max(self._streams, streams_for(min(self._page_seconds), processors=1)),
-            ),
-        )
+        before = self._streams
+        wanted = streams_for(min(self._page_seconds), processors=1)
+        self._streams = max(before, min(wanted, self._plan.most_streams))
         for worker in self._scheduler.workers:
             more = self._share(self._streams, worker) - self._share(before, worker)
             if more:

@@ -2,8 +2,8 @@
 
 The protocol, once:
 
-1. A worker joins with a number of streams. Every range and every probe that is given to it takes one of them until
-   its `RangeEnded` or `Probed` arrives.
+1. A worker joins with a number of streams, and may get more. Every range and every probe that is given to it takes
+   one of them until its `RangeEnded` or `Probed` arrives.
 2. `ListRange` starts a range. `PageListed` tells how far it came. `RangeEnded` ends it, and its rows are durable.
 3. A steal: with streams idle, the range with the most left (the victim) is asked to `Shrink` to the first of some
    split points that is still ahead of it. As many idle streams as there are points are promised to the steal. The
