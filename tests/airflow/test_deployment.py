@@ -365,8 +365,8 @@ def slow_listing(airflow: AirflowDeployment, server: GCSServer, tmp_path: Path) 
         server.configure(latency_s={"list": 2.0})
         return run_id, int(airflow.task_instance("list_only", run_id, "list")["pid"])
     except BaseException as error:
-        error.add_note(airflow.logs("list_only", run_id, "list"))
         airflow.set_task_state("list_only", run_id, "list", "failed")
+        error.add_note(airflow.logs("list_only", run_id, "list"))
         raise
 
 

@@ -236,7 +236,7 @@ class _Owner:
     def _add_streams(self) -> None:
         """Have as many streams as threads of one process need for the latency that was measured, once."""
         before = self._streams
-        wanted = streams_for(min(self._page_seconds), processors=1)
+        wanted = streams_for(self._page_s(), processors=1)
         self._streams = max(before, min(wanted, self._plan.most_streams))
         for worker in self._scheduler.workers:
             more = self._share(self._streams, worker) - self._share(before, worker)

@@ -199,11 +199,12 @@ class ListingRun:
             return
         try:
             if seeds.pages_in(self._roots) <= HAND_OVER.remaining_pages:
+                most = min(MOST_STREAMS_OF_A_PROCESS, self._request.streams or MOST_STREAMS_OF_A_PROCESS)
                 self._run(
                     so_far,
                     workers=1,
-                    streams=min(FEWEST_STREAMS, self._request.streams or FEWEST_STREAMS),
-                    most_streams=min(MOST_STREAMS_OF_A_PROCESS, self._request.streams or MOST_STREAMS_OF_A_PROCESS),
+                    streams=min(FEWEST_STREAMS, most),
+                    most_streams=most,
                     isolated=False,
                     hand_over=HAND_OVER,
                 )
