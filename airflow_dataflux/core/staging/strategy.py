@@ -173,7 +173,7 @@ class FetchDecision(msgspec.Struct, frozen=True):
     """How the next objects of a group are fetched: so many directly, for a reason; none: all that are left composed.
 
     `probe`: all but the last one composed, and that one read afterwards, over a connection that is open, to measure it.
-    `wait`: not yet; ask again when a compose was answered.
+    `wait`: not yet; ask again when a compose was answered, or after `StrategyChooser.patience_s`.
     """
 
     direct: int = 0
@@ -206,6 +206,9 @@ class StrategyChooser:
         # Of the last round of groups none is delayed, and nothing would be learned from it.
         self._last_probe = groups - threads if inputs.count >= _LEARNING_ROUNDS * conditions.in_flight else 0
         latencies = conditions.latencies
+        self.patience_s = latencies.compose_s + MAX_COMPONENTS * latencies.component_s
+        """How long threads wait for the first answer to a compose. A bucket that throttles writes has refused some by
+        then, so composes are slow, and what the threads have would be asked for that much later."""
         self._composed = _Measured(1.0)
         self._direct = _Measured(1.0)
         self._composed_cpu_s = _Measured(2 * latencies.request_cpu_s / MAX_COMPONENTS + _COMPOSED_OBJECT_S)
@@ -213,7 +216,7 @@ class StrategyChooser:
         self._lock = threading.Condition()
         self._groups = 0
         self._composing = 0
-        self._answered = False
+        self._wait_is_over = False
         self._direct_under_way = 0
 
     def first(self, sizes: Sequence[int], reads: Pace, writes: Pace, undeleted: int = 0) -> FetchDecision:
@@ -271,13 +274,15 @@ class StrategyChooser:
             self._note_answer()
 
     def _note_answer(self) -> None:
-        self._answered = True
-        self._lock.notify_all()
+        if not self._wait_is_over:
+            self._wait_is_over = True
+            self._lock.notify_all()
 
     def wait_for_answer(self) -> None:
-        """Wait until a compose was answered, or could not be made, after `FetchDecision.wait`."""
+        """Wait, after `FetchDecision.wait`, until a compose was answered or could not be made, or for `patience_s`."""
         with self._lock:
-            self._lock.wait_for(lambda: self._answered)
+            self._lock.wait_for(lambda: self._wait_is_over, self.patience_s)
+            self._note_answer()
 
     def _tells(self, sizes: Sequence[int]) -> bool:
         """Return whether these sizes tell anything about small objects."""
@@ -313,7 +318,7 @@ class StrategyChooser:
                 return FetchDecision(min(_DIVERTED_OBJECTS, count), WRITES_LIMITED)
         elif reading_s < composing_s:
             return FetchDecision(count, FASTER_DIRECTLY)
-        if not self._answered and self._composing >= max(1, int(_FIRST_COMPOSES * self._threads)):
+        if not self._wait_is_over and self._composing >= max(1, int(_FIRST_COMPOSES * self._threads)):
             return FetchDecision(wait=True)
         return FetchDecision()
 

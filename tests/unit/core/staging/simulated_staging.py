@@ -86,7 +86,7 @@ class _Budget:
 
 
 Steps = Generator[float | None, float, None]
-"""Yields when to go on, None for: once a composite is over; is sent the time."""
+"""Yields when to go on, None for: once a composite is over, or it took too long; is sent the time."""
 
 
 @dataclass
@@ -140,8 +140,12 @@ class _Simulation:
             next(steps)
             go_on(steps, 0.0)
         while events:
-            now, _, steps = heapq.heappop(events)
-            go_on(steps, now)
+            if self.waiting and events[0][0] >= self.chooser.patience_s:  # all began to wait at 0
+                self.chooser.answered()
+                self.answered, now = True, self.chooser.patience_s
+            else:
+                now, _, steps = heapq.heappop(events)
+                go_on(steps, now)
             while self.answered and self.waiting:
                 order += 1
                 heapq.heappush(events, (now, order, self.waiting.pop()))

@@ -49,6 +49,13 @@ def test_composes_under_way_when_a_low_limit_is_found_do_not_make_a_staging_slow
     assert ratio(regime) <= 1.05
 
 
+@pytest.mark.parametrize("read_s", [0.005, 0.040, 0.200])
+def test_threads_wait_for_a_first_answer_no_longer_than_one_is_expected_to_take(read_s: float) -> None:
+    for count in (3200, 4000, 4800, 6400):
+        regime = Regime(count=count, size=100 * KIB, read_s=read_s, compose_s=0.8)
+        assert ratio(regime) <= 1.05, regime
+
+
 @pytest.mark.parametrize("size", [KIB, 100 * KIB, MIB])
 @pytest.mark.parametrize(
     "other", [{"file_s": 0.0007}, {"file_s": 0.003}, {"busy": 2.0}, {"busy": 4.0}, {"stalls": 0.01}]
