@@ -50,10 +50,15 @@ class Series:
             return
         last = self._bucket(end_s)
         first = self._bucket(start_s)
+        values, width_s = self._values, self.width_s
+        if first == last:
+            values[first] += amount
+            return
         per_s = amount / (end_s - start_s)
-        for bucket in range(first, last + 1):
-            low, high = bucket * self.width_s, (bucket + 1) * self.width_s
-            self._values[bucket] += per_s * (min(high, end_s) - max(low, start_s))
+        values[first] += per_s * ((first + 1) * width_s - start_s)
+        for bucket in range(first + 1, last):
+            values[bucket] += per_s * width_s
+        values[last] += per_s * (end_s - last * width_s)
 
     def add_all(self, other: Series) -> None:
         """Add what another series of the same run holds."""
