@@ -45,6 +45,7 @@ def _stage(setup: StageSetup, access: BucketAccess, threads: WorkerThreads) -> N
             request.strip_prefix,
             Cutting(cutting_at_once(tree.seconds_a_file())),
             None if setup.chooser_inputs is None else StrategyChooser(setup.chooser_inputs, setup.threads),
+            threads.enqueue,
         )
 
         def work(assignment: Assignment, answer: WorkAnswer) -> None:

@@ -38,9 +38,10 @@ from airflow_dataflux.core.staging.batching import Batch, BatchKind
 from airflow_dataflux.core.staging.checksum import crc32c, extend
 from airflow_dataflux.core.staging.composite_registry import CompositeRegistry
 from airflow_dataflux.core.staging.composites import CompositeNames
+from airflow_dataflux.core.staging.helped_group import HelpedGroup, Helpers
 from airflow_dataflux.core.staging.localfile import FileIdentity
 from airflow_dataflux.core.staging.slicer import Slice, Slicer
-from airflow_dataflux.core.staging.strategy import PROBED, WRITES_LIMITED, StrategyChooser
+from airflow_dataflux.core.staging.strategy import AWAITED, PROBED, WRITES_LIMITED, StrategyChooser, help_pays
 
 _GZIP_MEMBER = 16 + zlib.MAX_WBITS
 """Window bits that mean the gzip format (https://docs.python.org/3/library/zlib.html#zlib.decompressobj)."""
@@ -187,6 +188,20 @@ class BatchResult(msgspec.Struct):
         self.inodes.append(placed.inode)
         self.downloaded_bytes += batch.sizes[index]
 
+    def add(self, other: BatchResult) -> None:
+        """Add what another thread fetched of the same batch."""
+        self.ordinals += other.ordinals
+        self.mtimes_ns += other.mtimes_ns
+        self.inodes += other.inodes
+        self.downloaded_bytes += other.downloaded_bytes
+        self.changed += other.changed
+        self.unreadable += other.unreadable
+        self.chosen_direct += other.chosen_direct
+        self.refetched += other.refetched
+        self.resumed += other.resumed
+        self.read_s += other.read_s
+        self.network_s += other.network_s
+
     def leave_out(self, batch: Batch, index: int, error: StoreError) -> None:
         """Record that an object cannot be had, because of an answer that is about this object.
 
@@ -263,6 +278,7 @@ class Transfer(msgspec.Struct, frozen=True):
         strip_prefix: what paths lack of object names.
         cutting: admits the threads that cut composites into files.
         chooser: chooses the way of what may be composed; None: it is composed.
+        enqueue: has a job done by a thread that has nothing else to do; None: there are none.
     """
 
     reader: ObjectReader
@@ -273,6 +289,7 @@ class Transfer(msgspec.Struct, frozen=True):
     strip_prefix: str
     cutting: Cutting
     chooser: StrategyChooser | None = None
+    enqueue: Callable[[Callable[[], None]], None] | None = None
 
     def run(self, batch: Batch, round_: int) -> BatchResult:
         """Fetch a batch that is not ranged; `round_` counts how often it was handed out before."""
@@ -325,12 +342,12 @@ class Transfer(msgspec.Struct, frozen=True):
                 continue
             if not decision.direct:
                 composed_to = count - decision.probe
-                fetched = self._through_composite(batch.part(range(done, composed_to)), round_, writer, result)
+                group = batch.part(range(done, composed_to))
+                helpers = None if decision.probe else self._helpers(group)
+                left = self._through_composite(group, round_, writer, result, helpers)
                 if decision.probe:
                     self._directly_measured(batch, range(composed_to, count), PROBED, writer, result)
-                if fetched:
-                    return
-                count, choose = composed_to, chooser.following
+                count, choose = done + left, chooser.following
                 continue
             if decision.reason == WRITES_LIMITED:
                 self.cutting.give_way()
@@ -351,34 +368,64 @@ class Transfer(msgspec.Struct, frozen=True):
             if self.chooser is not None:
                 self.chooser.read(batch.sizes[taken.start : taken.stop], measured_s, time.thread_time() - cpu_s)
 
-    def _through_composite(self, batch: Batch, round_: int, writer: ObjectWriter, result: BatchResult) -> bool:
-        """Compose a batch and read it; return False, and nothing was done, if the compose was given up."""
+    def _through_composite(
+        self, batch: Batch, round_: int, writer: ObjectWriter, result: BatchResult, helpers: Helpers | None = None
+    ) -> int:
+        """Compose a batch and read it; return how many of its first objects are left, if the compose was given up."""
+        results: list[BatchResult] = []
+        try:
+            with HelpedGroup(len(batch.names), lambda taken: self._help(batch, taken, results), helpers) as helped:
+                return self._composed_batch(batch, round_, writer, result, helped)
+        finally:
+            for each in results:
+                result.add(each)
+
+    def _composed_batch(
+        self, batch: Batch, round_: int, writer: ObjectWriter, result: BatchResult, helped: HelpedGroup
+    ) -> int:
         began = time.monotonic()
         network_s, cpu_s = result.network_s, time.thread_time()
         done: set[int] = set()
+        rest = 0
         try:
             composite = self._compose(batch, round_, result)
             result.compose_s += time.monotonic() - began
             if self.chooser is not None:
                 self.chooser.answered()
+            rest = helped.take_rest()
             if composite is not None:
-                self._read_composite(batch, composite, writer, result, done)
+                self._read_composite(batch, rest, composite, writer, result, done)
         except NotWantedError:
-            return False
+            return helped.take_rest()
         finally:
             if self.chooser is not None:
                 whole = len(done) == len(batch.names)
                 self.chooser.composed(
                     batch.sizes, result.network_s - network_s if whole else 0.0, time.thread_time() - cpu_s
                 )
-        wrong = [index for index in range(len(batch.names)) if index not in done]
+        wrong = [index for index in range(rest) if index not in done]
         if wrong:
             if result.fell_back:
                 result.fallback_objects = len(wrong)
             else:
                 result.refetched += len(wrong)
             self._directly(batch, wrong, writer, result)
-        return True
+        return 0
+
+    def _helpers(self, batch: Batch) -> Helpers | None:
+        """Return who reads objects of a batch while its composite is awaited, if that is worth it."""
+        if self.enqueue is None or not help_pays(batch.sizes):
+            return None
+        return Helpers(self.enqueue, lambda: self.reader.store.pace("read").kept_per_s is None)
+
+    def _help(self, batch: Batch, taken: Iterator[int], results: list[BatchResult]) -> None:
+        """Read objects directly, in a thread that has nothing else to do."""
+        result = BatchResult(batch.number)
+        results.append(result)
+        with self.open_writer() as writer:
+            for index in taken:
+                result.chosen_direct[AWAITED] += 1
+                self._directly(batch, [index], writer, result)
 
     def _still_composes(self, batch: Batch) -> bool:
         if self.chooser is None:
@@ -390,12 +437,20 @@ class Transfer(msgspec.Struct, frozen=True):
         return self.reader.store.pace("read"), self.composing_store.pace("write")
 
     def _read_composite(
-        self, batch: Batch, composite: StoredObject, writer: ObjectWriter, result: BatchResult, done: set[int]
+        self,
+        batch: Batch,
+        count: int,
+        composite: StoredObject,
+        writer: ObjectWriter,
+        result: BatchResult,
+        done: set[int],
     ) -> None:
+        """Read the first objects of a composite."""
         version = ObjectVersion(name=composite.row.name, generation=composite.row.generation)
         started = time.monotonic()
         try:
-            self._slice(batch, version, writer, result, done)
+            if count:
+                self._slice(batch, count, version, writer, result, done)
         except (ObjectNotFoundError, PreconditionFailedError):
             result.fell_back = COMPOSITE_LOST
         except (UnavailableError, VerificationError) as error:
@@ -472,15 +527,21 @@ class Transfer(msgspec.Struct, frozen=True):
         return None
 
     def _slice(
-        self, batch: Batch, version: ObjectVersion, writer: ObjectWriter, result: BatchResult, done: set[int]
+        self,
+        batch: Batch,
+        count: int,
+        version: ObjectVersion,
+        writer: ObjectWriter,
+        result: BatchResult,
+        done: set[int],
     ) -> None:
-        """Stream the composite into files; `done` receives the components that arrived right."""
-        slicer = Slicer(batch.sizes)
+        """Stream the first components of a composite into files; `done` receives those that arrived right."""
+        slicer = Slicer(batch.sizes[:count])
         tally = ReadTally()
         file: PendingObject | None = None
-        size = batch.total_bytes
+        size, end = batch.total_bytes, sum(batch.sizes[:count])
         try:
-            for chunk in self.reader.chunks(version, start=0, end=size, size=size, tally=tally) if size else ():
+            for chunk in self.reader.chunks(version, start=0, end=end, size=size, tally=tally) if end else ():
                 with self.cutting:
                     for piece in slicer.feed(chunk):
                         file = self._take(piece, batch, file, writer, result, done)

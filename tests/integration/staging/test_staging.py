@@ -24,11 +24,14 @@ from airflow_dataflux.core.errors import (
     PermissionDeniedError,
     UnsafeNameError,
 )
+from airflow_dataflux.core.gcs.store import NotWantedError, StoredObject
 from airflow_dataflux.core.runtime.cancel import CancelToken
+from airflow_dataflux.core.staging.batching import Batch
 from airflow_dataflux.core.staging.destination import Place, open_workspace
 from airflow_dataflux.core.staging.destination_scan import SpaceNeeded
 from airflow_dataflux.core.staging.localfile import FileIdentity, TreeWriter
-from airflow_dataflux.core.staging.strategy import FASTER_DIRECTLY, PROBED, WRITES_LIMITED
+from airflow_dataflux.core.staging.strategy import AWAITED, FASTER_DIRECTLY, PROBED, WRITES_LIMITED
+from airflow_dataflux.core.staging.transfer import BatchResult, Transfer
 
 MIXED = {
     "train/empty.bin": b"",
@@ -576,6 +579,57 @@ def test_where_writes_are_limited_auto_reads_what_they_cannot_carry(site: Site) 
     site.check_tree()
     assert receipt.composites > 0
     assert receipt.reasons[WRITES_LIMITED] + receipt.reasons.get(FASTER_DIRECTLY, 0) > 1500
+    assert site.composites() == []
+
+
+def test_idle_threads_read_objects_while_their_composites_are_awaited(site: Site) -> None:
+    site.put_numbered(64, size=500_000)
+    manifest = site.manifest()
+    site.server.configure(latency_s={"read": 0.02, "compose": 0.12})
+    site.server.forget_requests()
+    receipt = site.stage(manifest, strategy="auto", max_in_flight=8)
+    site.check_tree()
+    assert receipt.composites == 2
+    helped = receipt.reasons[AWAITED]
+    assert 0 < helped <= 64
+    assert receipt.batches == {"composite": 64 - helped, "direct": helped}
+    # A composite is read up to the first object that a helper took: no byte is read twice.
+    sent = sum(record.bytes_sent for record in site.server.log() if record.operation == "read")
+    assert sent == manifest.total_bytes
+    assert site.composites() == []
+
+
+def test_all_may_be_read_before_the_composites_come(site: Site) -> None:
+    site.put_numbered(64, size=500_000)
+    manifest = site.manifest()
+    site.server.configure(latency_s={"compose": 3.0})
+    receipt = site.stage(manifest, strategy="auto", max_in_flight=8)
+    site.check_tree()
+    assert (receipt.composites, receipt.reasons) == (2, {AWAITED: 64})
+    assert site.composites() == []
+
+
+def test_what_helpers_did_not_take_is_read_when_composes_are_given_up(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.put_numbered(64, size=500_000)
+    manifest = site.manifest()
+    really, given_up = Transfer._compose, []
+
+    def compose(self: Transfer, batch: Batch, round_: int, result: BatchResult) -> StoredObject | None:
+        if batch.number not in given_up:
+            given_up.append(batch.number)
+            time.sleep(0.05)
+            raise NotWantedError
+        return really(self, batch, round_, result)
+
+    monkeypatch.setattr(Transfer, "_compose", compose)
+    site.server.configure(latency_s={"read": 0.02})
+    receipt = site.stage(manifest, strategy="auto", max_in_flight=8)
+    site.check_tree()
+    assert sorted(given_up) == [0, 1]
+    assert receipt.downloaded == 64
+    assert receipt.reasons[AWAITED] > 0
     assert site.composites() == []
 
 

@@ -28,6 +28,7 @@ from airflow_dataflux.core.runtime.progress import Progress
 from airflow_dataflux.core.runtime.tokens import AnonymousTokens
 from airflow_dataflux.core.staging.localfile import DestinationTree
 from airflow_dataflux.core.staging.strategy import (
+    AWAITED,
     FASTER_DIRECTLY,
     PROBED,
     WRITES_LIMITED,
@@ -71,6 +72,53 @@ def test_a_passing_fault_changes_neither_bytes_nor_bucket(
     assert receipt.downloaded == 200
     assert site.composites() == []
     assert receipt.leftovers == ()
+
+
+FLIP = {"kind": "flip", "operation": "read", "times": 1}
+
+
+@pytest.mark.parametrize("rule", [*TRANSIENT, FLIP], ids=lambda rule: f"{rule['operation']} {rule['kind']}")
+def test_a_passing_fault_while_idle_threads_help_changes_neither_bytes_nor_bucket(
+    site: Site, rule: dict[str, object]
+) -> None:
+    site.put_numbered(64, size=400_000)
+    manifest = site.manifest()
+    site.server.configure(latency_s={"read": 0.02, "compose": 0.1})
+    site.server.fail(**rule)
+    receipt = site.stage(manifest, strategy="auto", max_in_flight=8)
+    assert receipt.downloaded == 64
+    assert receipt.reasons[AWAITED] > 0
+    site.check_tree()
+    assert site.composites() == []
+    assert receipt.leftovers == ()
+
+
+@pytest.mark.parametrize("data", [b"overwritten", None], ids=["overwritten", "deleted"])
+@pytest.mark.parametrize("number", [0, 31, 63])
+def test_an_object_that_changed_is_found_by_whoever_reads_it(site: Site, number: int, data: bytes | None) -> None:
+    site.put_numbered(64, size=400_000)
+    manifest = site.manifest()
+    name = f"train/{number // 40:03}/{number:05}.bin"
+    site.server.delete(BUCKET, name) if data is None else site.server.put(BUCKET, name, data)
+    site.server.configure(latency_s={"read": 0.02, "compose": 0.1})
+    receipt = site.stage(manifest, strategy="auto", max_in_flight=8, on_changed_object="skip")
+    assert receipt.reasons[AWAITED] > 0
+    assert receipt.changed == (name,)
+    del site.objects[name]
+    site.check_tree()
+    assert site.composites() == []
+
+
+def test_an_object_that_arrives_wrong_for_a_helper_fails_the_staging_by_name(site: Site, hits: Hits) -> None:
+    site.put_numbered(64, size=400_000)
+    manifest = site.manifest()
+    site.server.configure(latency_s={"compose": 1.0})
+    fault = site.server.fail("flip", operation="read", prefix="train/000/00031")
+    with pytest.raises(VerificationError, match=r"train/000/00031\.bin.*crc32c"):
+        site.stage(manifest, strategy="auto", max_in_flight=8)
+    assert hits(fault) >= 2
+    assert not site.destination.exists()
+    assert site.composites() == []
 
 
 def test_bodies_that_break_again_and_again_are_read_on_byte_for_byte(site: Site, hits: Hits) -> None:

@@ -14,7 +14,15 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 
 from airflow_dataflux.core.gcs.store import MAX_COMPONENTS, Pace
-from airflow_dataflux.core.staging.strategy import PROBED, ChooserInputs, RunConditions, StrategyChooser
+from airflow_dataflux.core.staging.helped_group import FIRST_HELPERS
+from airflow_dataflux.core.staging.strategy import (
+    AWAITED,
+    PROBED,
+    ChooserInputs,
+    RunConditions,
+    StrategyChooser,
+    help_pays,
+)
 
 DIRECT_CPU_S, COMPOSITE_CPU_S, COMPOSED_CPU_S = 0.0007, 0.0014, 0.0001
 """Of an object read directly, of a composite's two requests, and of an object cut out of one, as measured."""
@@ -35,6 +43,9 @@ class Regime:
     busy: float = 1.0
     stalls: float = 0.0
 
+
+LOOKS_EVERY_S = 0.002
+"""How often a thread that has nothing to do looks whether it may help."""
 
 REFUSAL_S, BACK_OFF_S = 0.03, 0.25
 """Until a refusal is answered, and at most until the refused request is tried again."""
@@ -90,6 +101,13 @@ Steps = Generator[float | None, float, None]
 
 
 @dataclass
+class _Awaited:
+    """A group whose composite is awaited: how many of its objects nobody has taken."""
+
+    left: int
+
+
+@dataclass
 class Outcome:
     """How a staging went."""
 
@@ -116,6 +134,8 @@ class _Simulation:
         self.groups = [MAX_COMPONENTS] * whole + [rest] * (rest > 0)
         self.waiting: list[Steps] = []
         self.answered = False
+        self.awaited = 0
+        self.offers: list[_Awaited] = []
 
     def run(self) -> Outcome:
         """Let all threads run until nothing is left."""
@@ -187,11 +207,27 @@ class _Simulation:
                         count -= way.direct
                         choose = self.chooser.following
                         continue
-                now, fetched = yield from self.compose(now, count)
+                now, fetched = yield from self.compose(now, count, helped=self.strategy == "auto")
                 choose = self.chooser.following
                 count -= fetched
+        while self.awaited and help_pays([self.regime.size]):
+            now = yield now + LOOKS_EVERY_S
+            if self.offers and self.reads.pace(now).kept_per_s is None:
+                now = yield from self.help(now, self.offers.pop(0))
 
-    def read(self, now: float, count: int) -> Generator[float | None, float, float]:
+    def help(self, now: float, group: _Awaited) -> Generator[float | None, float, float]:
+        """Read objects of a group whose composite is awaited."""
+        first = True
+        while group.left and self.reads.pace(now).kept_per_s is None:
+            group.left -= 1
+            self.outcome.reasons[AWAITED] += 1
+            now = yield from self.read(now, 1, measured=False)
+            if first:
+                self.offers.append(group)
+            first = False
+        return now
+
+    def read(self, now: float, count: int, *, measured: bool = True) -> Generator[float | None, float, float]:
         network_s = 0.0
         for _ in range(count):
             now = yield self.reads.turn(now)
@@ -200,34 +236,46 @@ class _Simulation:
             now = yield self.compute(now, DIRECT_CPU_S)
             network_s += now - began  # a thread that waits for the processor cannot tell that from the network
             now = yield self.disk.take(now, self.regime.file_s)
-        if self.strategy == "auto":
+        if self.strategy == "auto" and measured:
             self.chooser.read([self.regime.size] * count, network_s, count * DIRECT_CPU_S)
         return now
 
-    def compose(self, now: float, count: int) -> Generator[float | None, float, tuple[float, int]]:
+    def compose(
+        self, now: float, count: int, *, helped: bool = False
+    ) -> Generator[float | None, float, tuple[float, int]]:
         """Fetch so many objects by a composite; return how many were, as the compose may be given up."""
         regime, sizes = self.regime, [self.regime.size] * count
+        group = _Awaited(count)
+        if helped and help_pays(sizes):
+            self.offers += [group] * FIRST_HELPERS
+        self.awaited += 1
         if self.writes.refuses(now, 2):
             now = yield now + REFUSAL_S + self.random.uniform(0, BACK_OFF_S)
             paces = self.reads.pace(now), self.writes.pace(now)
             if self.strategy == "auto" and not self.chooser.still_composes(sizes, *paces):
                 self.chooser.composed(sizes, 0.0, 0.0)
                 self.answered = True
-                return now, 0
+                self.awaited -= 1
+                left, group.left = group.left, 0
+                return now, count - left
         self.outcome.composites += 1
         now = yield self.writes.turn(now, 2)
         began = now
         now = yield now + self.latency(regime.compose_s + 0.003 * count)
+        self.awaited -= 1
         network_s = now - began
         self.chooser.answered()
         self.answered = True
-        now = yield self.reads.turn(now)
-        began = now
-        now = yield now + self.latency(regime.read_s) + count * regime.size / 80e6
-        network_s += now - began
-        cpu_s = COMPOSITE_CPU_S + count * COMPOSED_CPU_S
-        now = yield self.compute(now, cpu_s)
-        now = yield self.disk.take(now, count * regime.file_s)
+        cut, group.left = group.left, 0
+        cpu_s = 0.0
+        if cut:
+            now = yield self.reads.turn(now)
+            began = now
+            now = yield now + self.latency(regime.read_s) + cut * regime.size / 80e6
+            network_s += now - began
+            cpu_s = COMPOSITE_CPU_S + cut * COMPOSED_CPU_S
+            now = yield self.compute(now, cpu_s)
+            now = yield self.disk.take(now, cut * regime.file_s)
         if self.strategy == "auto":
-            self.chooser.composed(sizes, network_s, cpu_s)
+            self.chooser.composed(sizes, network_s if cut == count else 0.0, cpu_s)
         return now, count

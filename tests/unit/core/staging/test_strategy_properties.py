@@ -5,18 +5,21 @@ from __future__ import annotations
 from itertools import product
 
 import pytest
+import simulated_staging
 from hypothesis import given
 from hypothesis import strategies as st
-from simulated_staging import Regime, simulate
+from simulated_staging import DIRECT_CPU_S, Regime, simulate
 
 from airflow_dataflux.core.gcs.store import MAX_COMPONENTS, Pace
 from airflow_dataflux.core.staging.strategy import (
+    AWAITED,
     FASTER_DIRECTLY,
     PROBED,
     WRITES_LIMITED,
     ChooserInputs,
     RunConditions,
     StrategyChooser,
+    help_pays,
 )
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -54,6 +57,37 @@ def test_threads_wait_for_a_first_answer_no_longer_than_one_is_expected_to_take(
     for count in (3200, 4000, 4800, 6400):
         regime = Regime(count=count, size=100 * KIB, read_s=read_s, compose_s=0.8)
         assert ratio(regime) <= 1.05, regime
+
+
+@pytest.mark.parametrize("read_s", [0.005, 0.040, 0.200])
+def test_idle_threads_read_large_objects_while_composites_are_awaited(read_s: float) -> None:
+    for compose_s in (0.12, 0.3, 0.8):
+        regime = Regime(count=600, size=MIB, read_s=read_s, compose_s=compose_s)
+        found, composed = simulate(regime), simulate(regime, "compose")
+        assert found.seconds <= 0.9 * composed.seconds, regime
+        assert found.reasons[AWAITED] >= 100, regime
+        # A compose that was sent is waited for, however soon all objects are there.
+        slowest_s = 1.2 * (compose_s + MAX_COMPONENTS * 0.003)
+        assert found.seconds <= max(slowest_s, 600 * DIRECT_CPU_S + 4 * read_s) + 0.1, regime
+
+
+def test_small_objects_are_left_to_their_composites() -> None:
+    assert AWAITED not in simulate(Regime(count=2000, compose_s=0.8)).reasons
+    assert help_pays([400_000, 400_000])
+    assert not help_pays([390_000, 390_000])
+
+
+@pytest.mark.parametrize("reads_per_s", [100.0, 200.0, 2000.0])
+@pytest.mark.parametrize("writes_per_s", [50.0, 500.0, None])
+def test_where_requests_are_limited_helpers_delay_nothing(
+    writes_per_s: float | None, reads_per_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = {"writes_per_s": writes_per_s, "reads_per_s": reads_per_s}
+    regimes = [Regime(count=count, size=MIB, **limits) for count in (320, 600, 2000)]
+    helped = [simulate(regime).seconds for regime in regimes]
+    monkeypatch.setattr(simulated_staging, "help_pays", lambda _sizes: False)
+    alone = [simulate(regime).seconds for regime in regimes]
+    assert all(with_help <= 1.05 * without for with_help, without in zip(helped, alone, strict=True)), (helped, alone)
 
 
 @pytest.mark.parametrize("size", [KIB, 100 * KIB, MIB])
