@@ -394,7 +394,7 @@ class Transfer(msgspec.Struct, frozen=True):
                 self.chooser.answered()
             rest = helped.take_rest()
             if composite is not None:
-                self._read_composite(batch, rest, composite, writer, result, done)
+                self._read_composite(batch.part(range(rest)), composite, writer, result, done)
         except NotWantedError:
             return helped.take_rest()
         finally:
@@ -437,20 +437,14 @@ class Transfer(msgspec.Struct, frozen=True):
         return self.reader.store.pace("read"), self.composing_store.pace("write")
 
     def _read_composite(
-        self,
-        batch: Batch,
-        count: int,
-        composite: StoredObject,
-        writer: ObjectWriter,
-        result: BatchResult,
-        done: set[int],
+        self, batch: Batch, composite: StoredObject, writer: ObjectWriter, result: BatchResult, done: set[int]
     ) -> None:
-        """Read the first objects of a composite."""
+        """Read a batch from the composite that begins with it, and give the composite up."""
         version = ObjectVersion(name=composite.row.name, generation=composite.row.generation)
         started = time.monotonic()
         try:
-            if count:
-                self._slice(batch, count, version, writer, result, done)
+            if batch.names:
+                self._slice(batch, composite, writer, result, done)
         except (ObjectNotFoundError, PreconditionFailedError):
             result.fell_back = COMPOSITE_LOST
         except (UnavailableError, VerificationError) as error:
@@ -527,19 +521,14 @@ class Transfer(msgspec.Struct, frozen=True):
         return None
 
     def _slice(
-        self,
-        batch: Batch,
-        count: int,
-        version: ObjectVersion,
-        writer: ObjectWriter,
-        result: BatchResult,
-        done: set[int],
+        self, batch: Batch, composite: StoredObject, writer: ObjectWriter, result: BatchResult, done: set[int]
     ) -> None:
-        """Stream the first components of a composite into files; `done` receives those that arrived right."""
-        slicer = Slicer(batch.sizes[:count])
+        """Stream the composite into files; `done` receives the components that arrived right."""
+        version = ObjectVersion(name=composite.row.name, generation=composite.row.generation)
+        slicer = Slicer(batch.sizes)
         tally = ReadTally()
         file: PendingObject | None = None
-        size, end = batch.total_bytes, sum(batch.sizes[:count])
+        end, size = batch.total_bytes, composite.row.size
         try:
             for chunk in self.reader.chunks(version, start=0, end=end, size=size, tally=tally) if end else ():
                 with self.cutting:
