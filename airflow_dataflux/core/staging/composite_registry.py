@@ -35,16 +35,16 @@ from airflow_dataflux.core.staging.strategy import DELETED_WITHIN_S
 
 _LOG = logging.getLogger(__name__)
 
-_DELETIONS_AT_ONCE = 50
-"""Of one batch request, which takes at most 100."""
+_DELETIONS_AT_ONCE = 25
+"""Of one batch request, which takes at most 100, and some milliseconds for each of its calls."""
 
 LATE_COMPOSE_S = 1.0
 """A compose whose answer nobody waits for any more may still become an object this long after: its connection broke, or
 its worker was killed. What comes later still is found by the next try or a sweep."""
 
-DELETING_THREADS = 4
-"""A batch request takes some milliseconds for each of its calls: fifty in one delayed the end by 0.2 s, in four by
-0.07."""
+DELETING_THREADS = 12
+"""From the last of 11,098 files of 10 KiB to the end of their staging it took 0.18 s with 4 threads and 50 deletions at
+once, 0.15 s with 12 threads, and 0.12 s with 12 threads and 25 at once."""
 
 
 class CompositeRegistry:
