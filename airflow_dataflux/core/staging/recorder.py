@@ -125,8 +125,9 @@ class StagingRecorder(RunClock):
         began_s = min(now_s, result.began - self.started)
         self.batches += 1
         self.objects.spread(began_s, now_s, len(result.ordinals))
-        kind = BatchKind.DIRECT if result.fell_back else batch.kind
-        self.bytes_by_kind[kind].spread(began_s, now_s, result.downloaded_bytes)
+        direct_bytes = result.direct_bytes if batch.kind is BatchKind.COMPOSITE else 0
+        self.bytes_by_kind[BatchKind.DIRECT].spread(began_s, now_s, direct_bytes)
+        self.bytes_by_kind[batch.kind].spread(began_s, now_s, result.downloaded_bytes - direct_bytes)
         if batch.kind is BatchKind.COMPOSITE:
             composed_s = min(now_s, began_s + result.compose_s)
             self.busy[COMPOSING].spread(began_s, composed_s, composed_s - began_s)

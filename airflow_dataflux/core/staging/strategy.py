@@ -208,8 +208,8 @@ class StrategyChooser:
         self._last_probe = groups - threads if inputs.count >= _LEARNING_ROUNDS * conditions.in_flight else 0
         latencies = conditions.latencies
         self.patience_s = latencies.compose_s + MAX_COMPONENTS * latencies.component_s
-        """How long threads wait for the first answer to a compose. A bucket that throttles writes has refused some by
-        then, so composes are slow, and what the threads have would be asked for that much later."""
+        """How long threads wait for the first answer to a compose. If neither an answer nor a refusal came by then,
+        composes are slow, and to wait longer would only delay those of the waiting threads."""
         self._composed = _Measured(1.0)
         self._direct = _Measured(1.0)
         self._composed_cpu_s = _Measured(2 * latencies.request_cpu_s / MAX_COMPONENTS + _COMPOSED_OBJECT_S)
@@ -250,13 +250,13 @@ class StrategyChooser:
             return not self._decide(sizes, reads, writes, undeleted).direct
 
     def composed(self, sizes: Sequence[int], network_s: float, cpu_s: float) -> None:
-        """Note that a composite is over; 0 seconds if it could not be made, or was given up.
+        """Note that a composite is over; 0 seconds if it was not read as a whole.
 
         `network_s` is what its requests took, without the wait for their turn; `cpu_s` what its thread used.
         """
         with self._lock:
             self._composing -= 1
-            self._note_answer()
+            self._end_wait()
             if network_s and self._tells(sizes):
                 self._composed.add(network_s / self._composed_s(len(sizes), sum(sizes)))
                 self._composed_cpu_s.add(cpu_s / len(sizes))
@@ -272,9 +272,9 @@ class StrategyChooser:
     def answered(self) -> None:
         """Note that a compose was answered."""
         with self._lock:
-            self._note_answer()
+            self._end_wait()
 
-    def _note_answer(self) -> None:
+    def _end_wait(self) -> None:
         if not self._wait_is_over:
             self._wait_is_over = True
             self._lock.notify_all()
@@ -283,7 +283,7 @@ class StrategyChooser:
         """Wait, after `FetchDecision.wait`, until a compose was answered or could not be made, or for `patience_s`."""
         with self._lock:
             self._lock.wait_for(lambda: self._wait_is_over, self.patience_s)
-            self._note_answer()
+            self._end_wait()
 
     def _tells(self, sizes: Sequence[int]) -> bool:
         """Return whether these sizes tell anything about small objects."""
@@ -348,8 +348,8 @@ _BYTE_S = 1e-9
 def help_pays(sizes: Sequence[int]) -> bool:
     """Return whether idle threads should read objects of this group while its composite is awaited.
 
-    They should where reading an object takes at most twice the processor time of cutting it, which is from 400 KB on:
-    when the composite comes, each thread has a read to end.
+    They should where reading an object takes at most twice the processor time of cutting it, which is from 400 KB on.
+    When the composite comes, each helping thread has a read to end, which delays the others by this time.
     """
     return len(sizes) * _DIRECT_OBJECT_S + sum(sizes) * _BYTE_S <= 2 * (
         len(sizes) * _COMPOSED_OBJECT_S + sum(sizes) * _BYTE_S

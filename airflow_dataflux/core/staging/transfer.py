@@ -11,6 +11,7 @@ Does not do: large objects in ranges (`ranged.py`), threads (`fetch_worker.py`),
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 import zlib
@@ -148,12 +149,13 @@ class BatchResult(msgspec.Struct):
         number: the batch's.
         ordinals, mtimes_ns, inodes: the objects that are in place now, and what identifies their files.
         downloaded_bytes: their bytes.
+        direct_bytes: those of them that were read directly, and not from a composite.
         changed: ordinal and name of the objects whose generation is gone.
         unreadable: ordinal, name and reason of the objects that Cloud Storage will not give out.
         composites: composites made.
         composed_bytes: their bytes.
-        fell_back: why objects of a composite batch were read directly although they were to be composed; "" if none.
-        fallback_objects: how many.
+        fell_back: why a composite batch could not be composed, or its composite not be read; "" if it could.
+        fallback_objects: how many objects were read directly for that reason.
         chosen_direct: objects that were read directly because that is better, by reason.
         refetched: objects with wrong bytes that were read again.
         resumed: interrupted reads that were continued.
@@ -167,6 +169,7 @@ class BatchResult(msgspec.Struct):
     mtimes_ns: list[int] = []
     inodes: list[int] = []
     downloaded_bytes: int = 0
+    direct_bytes: int = 0
     changed: list[tuple[int, str]] = []
     unreadable: list[tuple[int, str, str]] = []
     composites: int = 0
@@ -194,6 +197,7 @@ class BatchResult(msgspec.Struct):
         self.mtimes_ns += other.mtimes_ns
         self.inodes += other.inodes
         self.downloaded_bytes += other.downloaded_bytes
+        self.direct_bytes += other.direct_bytes
         self.changed += other.changed
         self.unreadable += other.unreadable
         self.chosen_direct += other.chosen_direct
@@ -371,7 +375,7 @@ class Transfer(msgspec.Struct, frozen=True):
     def _through_composite(
         self, batch: Batch, round_: int, writer: ObjectWriter, result: BatchResult, helpers: Helpers | None = None
     ) -> int:
-        """Compose a batch and read it; return how many of its first objects are left, if the compose was given up."""
+        """Compose a batch and read it; return how many of its first objects are left: 0, unless that was given up."""
         results: list[BatchResult] = []
         try:
             with HelpedGroup(len(batch.names), lambda taken: self._help(batch, taken, results), helpers) as helped:
@@ -383,12 +387,13 @@ class Transfer(msgspec.Struct, frozen=True):
     def _composed_batch(
         self, batch: Batch, round_: int, writer: ObjectWriter, result: BatchResult, helped: HelpedGroup
     ) -> int:
+        """Do so with what helpers do not take; return the same."""
         began = time.monotonic()
         network_s, cpu_s = result.network_s, time.thread_time()
         done: set[int] = set()
         rest = 0
         try:
-            composite = self._compose(batch, round_, result)
+            composite = self._compose(batch, round_, result, helped)
             result.compose_s += time.monotonic() - began
             if self.chooser is not None:
                 self.chooser.answered()
@@ -420,17 +425,22 @@ class Transfer(msgspec.Struct, frozen=True):
 
     def _help(self, batch: Batch, taken: Iterator[int], results: list[BatchResult]) -> None:
         """Read objects directly, in a thread that has nothing else to do."""
+        first = next(taken, None)
+        if first is None:
+            return
         result = BatchResult(batch.number)
         results.append(result)
         with self.open_writer() as writer:
-            for index in taken:
+            for index in itertools.chain([first], taken):
                 result.chosen_direct[AWAITED] += 1
                 self._directly(batch, [index], writer, result)
 
-    def _still_composes(self, batch: Batch) -> bool:
+    def _still_composes(self, batch: Batch, helped: HelpedGroup | None) -> bool:
         if self.chooser is None:
             return True
-        return self.chooser.still_composes(batch.sizes, *self._paces(), self.registry.undeleted - 1)
+        left = len(batch.names) if helped is None else helped.left
+        sizes = batch.sizes[:left]
+        return left > 0 and self.chooser.still_composes(sizes, *self._paces(), self.registry.undeleted - 1)
 
     def _paces(self) -> tuple[Pace, Pace]:
         """Return how reads and writes are paced now."""
@@ -439,7 +449,7 @@ class Transfer(msgspec.Struct, frozen=True):
     def _read_composite(
         self, batch: Batch, composite: StoredObject, writer: ObjectWriter, result: BatchResult, done: set[int]
     ) -> None:
-        """Read a batch from the composite that begins with it, and give the composite up."""
+        """Read a batch from the composite that begins with it, and discard the composite."""
         version = ObjectVersion(name=composite.row.name, generation=composite.row.generation)
         started = time.monotonic()
         try:
@@ -453,7 +463,9 @@ class Transfer(msgspec.Struct, frozen=True):
             result.read_s += time.monotonic() - started
             self.registry.discard(version)
 
-    def _compose(self, batch: Batch, round_: int, result: BatchResult) -> StoredObject | None:
+    def _compose(
+        self, batch: Batch, round_: int, result: BatchResult, helped: HelpedGroup | None = None
+    ) -> StoredObject | None:
         """Make the batch's composite; None, with the reason in the result, if there is to be none.
 
         Raises NotWantedError if it was given up.
@@ -466,12 +478,17 @@ class Transfer(msgspec.Struct, frozen=True):
         self.reader.cancel.raise_if_cancelled()
         self.registry.register(name)
         try:
-            return self._composed(batch, name, sources, result)
+            return self._composed(batch, name, sources, result, helped)
         finally:
             self.registry.given_up(name)
 
     def _composed(
-        self, batch: Batch, name: str, sources: list[ObjectVersion], result: BatchResult
+        self,
+        batch: Batch,
+        name: str,
+        sources: list[ObjectVersion],
+        result: BatchResult,
+        helped: HelpedGroup | None,
     ) -> StoredObject | None:
         """Ask for a composite that is registered, and tell the registry what became of it, if that is known."""
         began, waited_s = time.monotonic(), self.composing_store.waited_s()
@@ -482,7 +499,7 @@ class Transfer(msgspec.Struct, frozen=True):
                 sources,
                 metadata=self.names.metadata,
                 storage_class=batch.storage_class,
-                still_wanted=lambda: self._still_composes(batch),
+                still_wanted=lambda: self._still_composes(batch, helped),
                 answer_lost=lambda: self.registry.answer_lost(name),
             )
         except NotWantedError:
@@ -578,6 +595,7 @@ class Transfer(msgspec.Struct, frozen=True):
                 self.reader.cancel.raise_if_cancelled()
                 try:
                     result.place(batch, index, self._fetch(batch, index, writer, result))
+                    result.direct_bytes += batch.sizes[index]
                 except StoreError as error:
                     result.leave_out(batch, index, error)
         finally:

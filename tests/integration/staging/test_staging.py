@@ -29,6 +29,7 @@ from airflow_dataflux.core.runtime.cancel import CancelToken
 from airflow_dataflux.core.staging.batching import Batch
 from airflow_dataflux.core.staging.destination import Place, open_workspace
 from airflow_dataflux.core.staging.destination_scan import SpaceNeeded
+from airflow_dataflux.core.staging.helped_group import HelpedGroup
 from airflow_dataflux.core.staging.localfile import FileIdentity, TreeWriter
 from airflow_dataflux.core.staging.strategy import AWAITED, FASTER_DIRECTLY, PROBED, WRITES_LIMITED
 from airflow_dataflux.core.staging.transfer import BatchResult, Transfer
@@ -616,12 +617,14 @@ def test_what_helpers_did_not_take_is_read_when_composes_are_given_up(
     manifest = site.manifest()
     really, given_up = Transfer._compose, []
 
-    def compose(self: Transfer, batch: Batch, round_: int, result: BatchResult) -> StoredObject | None:
+    def compose(
+        self: Transfer, batch: Batch, round_: int, result: BatchResult, helped: HelpedGroup
+    ) -> StoredObject | None:
         if batch.number not in given_up:
             given_up.append(batch.number)
             time.sleep(0.05)
             raise NotWantedError
-        return really(self, batch, round_, result)
+        return really(self, batch, round_, result, helped)
 
     monkeypatch.setattr(Transfer, "_compose", compose)
     site.server.configure(latency_s={"read": 0.02})

@@ -109,6 +109,17 @@ def test_an_object_that_changed_is_found_by_whoever_reads_it(site: Site, number:
     assert site.composites() == []
 
 
+def test_a_refused_compose_is_not_asked_for_again_when_helpers_have_taken_everything(site: Site, hits: Hits) -> None:
+    site.put_numbered(64, size=400_000)
+    manifest = site.manifest()
+    fault = site.server.fail("status", operation="compose", status=429, retry_after_s=1.0)
+    receipt = site.stage(manifest, strategy="auto", max_in_flight=8)
+    assert hits(fault) == 2
+    assert receipt.reasons == {AWAITED: 64}
+    assert receipt.composites == 0
+    site.check_tree()
+
+
 def test_an_object_that_arrives_wrong_for_a_helper_fails_the_staging_by_name(site: Site, hits: Hits) -> None:
     site.put_numbered(64, size=400_000)
     manifest = site.manifest()

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import pickle
 import random
+import time
 
+import msgspec
 import pyarrow as pa
 import pytest
 
 from airflow_dataflux.core.report.activity import BUCKETS, MOST_MARKS, MOST_SPANS, Series, SpanKind, SpanLog
 from airflow_dataflux.core.report.object_statistics import ObjectStatistics
+from airflow_dataflux.core.staging.batching import Batch, BatchKind
+from airflow_dataflux.core.staging.recorder import StagingRecorder
+from airflow_dataflux.core.staging.transfer import BatchResult
 
 
 @pytest.mark.parametrize("seconds", [0.01, 1.0, 90.0, 40_000.0])
@@ -40,6 +45,16 @@ def test_series_of_jobs_add_up() -> None:
     late.spread(2.0, 900.0, 400)
     early.add_all(late)
     assert early.total == pytest.approx(500)
+
+
+def test_bytes_of_a_composite_batch_are_told_by_the_way_that_each_object_came() -> None:
+    recorder = StagingRecorder(time.monotonic() - 1.0)
+    names = ("a", "b", "c")
+    batch = Batch(0, BatchKind.COMPOSITE, "STANDARD", (0, 1, 2), names, (10, 20, 30), (1, 1, 1), (1, 2, 3))
+    recorder.batch(batch, BatchResult(0, ordinals=[0, 1, 2], downloaded_bytes=60, direct_bytes=50))
+    recorder.batch(msgspec.structs.replace(batch, kind=BatchKind.DIRECT), BatchResult(1, [3], [1], [1], 7, 7))
+    told = {kind: series.total for kind, series in recorder.bytes_by_kind.items() if series.total}
+    assert told == pytest.approx({BatchKind.COMPOSITE: 10, BatchKind.DIRECT: 57})
 
 
 def test_streams_take_the_first_free_lane_of_their_worker() -> None:

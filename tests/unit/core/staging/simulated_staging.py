@@ -217,14 +217,11 @@ class _Simulation:
 
     def help(self, now: float, group: _Awaited) -> Generator[float | None, float, float]:
         """Read objects of a group whose composite is awaited."""
-        first = True
         while group.left and self.reads.pace(now).kept_per_s is None:
             group.left -= 1
             self.outcome.reasons[AWAITED] += 1
             now = yield from self.read(now, 1, measured=False)
-            if first:
-                self.offers.append(group)
-            first = False
+            self.offers.append(group)
         return now
 
     def read(self, now: float, count: int, *, measured: bool = True) -> Generator[float | None, float, float]:
