@@ -7,7 +7,7 @@ for that long. Objects are taken from the end of the group, so of the composite 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Self
 
@@ -36,9 +36,13 @@ class HelpedGroup:
     one more helper, so where a bucket refuses reads, only a few wait for their turn. Thread-safe.
     """
 
-    def __init__(self, count: int, read: Callable[[Iterator[int]], None], helpers: Helpers | None) -> None:
-        """`read` reads the objects of the numbers that it takes from an iterator, in a helping thread."""
+    def __init__(self, count: int, read: Callable[[Iterator[int]], Iterable[int]], helpers: Helpers | None) -> None:
+        """`read` takes numbers from an iterator, reads their objects, in a helping thread, and returns what it could not
+        read.
+        """
         self._left = count
+        self._rest: int | None = None
+        self._handed_back: list[int] = []
         self._read = read
         self._helpers = helpers
         self._changed = threading.Condition()
@@ -53,16 +57,22 @@ class HelpedGroup:
 
     def __exit__(self, kind: type[BaseException] | None, *_exc: object) -> None:
         self.take_rest()
-        with self._changed:
-            self._changed.wait_for(lambda: not self._at_work)
+        self.handed_back()
         if self._error is not None and kind is None:
             raise self._error
 
     def take_rest(self) -> int:
-        """Return how many objects are left, the first ones of the group; helpers take no more of them."""
+        """Return how many objects nobody took: the first of the group. After the first call, helpers take none."""
         with self._changed:
-            rest, self._left = self._left, 0
-            return rest
+            if self._rest is None:
+                self._rest, self._left = self._left, 0
+            return self._rest
+
+    def handed_back(self) -> list[int]:
+        """Return, after the rest was taken and when no helper is at work any more, what they could not read."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._at_work)
+            return sorted(self._handed_back)
 
     @property
     def left(self) -> int:
@@ -80,14 +90,16 @@ class HelpedGroup:
         with self._changed:
             self._at_work += 1
         error: BaseException | None = None
+        unread: Iterable[int] = ()
         try:
-            self._read(self._numbers(helpers))
+            unread = self._read(self._numbers(helpers))
         except BaseException as raised:  # noqa: BLE001 - raised in the group's own thread
             error = raised
         with self._changed:
             if error is not None:
                 self._left = 0
                 self._error = self._error or error
+            self._handed_back += unread
             self._at_work -= 1
             self._changed.notify_all()
 

@@ -391,7 +391,6 @@ class Transfer(msgspec.Struct, frozen=True):
         began = time.monotonic()
         network_s, cpu_s = result.network_s, time.thread_time()
         done: set[int] = set()
-        rest = 0
         try:
             composite = self._compose(batch, round_, result, helped)
             result.compose_s += time.monotonic() - began
@@ -399,16 +398,19 @@ class Transfer(msgspec.Struct, frozen=True):
                 self.chooser.answered()
             rest = helped.take_rest()
             if composite is not None:
-                self._read_composite(batch.part(range(rest)), composite, writer, result, done)
+                self._read_composite(batch, helped, composite, writer, result, done)
         except NotWantedError:
-            return helped.take_rest()
+            rest = helped.take_rest()
+            self._directly(batch, helped.handed_back(), writer, result)
+            return rest
         finally:
             if self.chooser is not None:
                 whole = len(done) == len(batch.names)
                 self.chooser.composed(
                     batch.sizes, result.network_s - network_s if whole else 0.0, time.thread_time() - cpu_s
                 )
-        wrong = [index for index in range(rest) if index not in done]
+        own = (*range(rest), *helped.handed_back())
+        wrong = [index for index in own if batch.ordinals[index] not in done]
         if wrong:
             if result.fell_back:
                 result.fallback_objects = len(wrong)
@@ -423,17 +425,24 @@ class Transfer(msgspec.Struct, frozen=True):
             return None
         return Helpers(self.enqueue, lambda: self.reader.store.pace("read").kept_per_s is None)
 
-    def _help(self, batch: Batch, taken: Iterator[int], results: list[BatchResult]) -> None:
-        """Read objects directly, in a thread that has nothing else to do."""
+    def _help(self, batch: Batch, taken: Iterator[int], results: list[BatchResult]) -> Iterable[int]:
+        """Read objects directly, in a thread that has nothing else to do; return what could not be read.
+
+        The composite may have that: the batch's own thread reads it.
+        """
         first = next(taken, None)
         if first is None:
-            return
+            return ()
         result = BatchResult(batch.number)
         results.append(result)
         with self.open_writer() as writer:
             for index in itertools.chain([first], taken):
+                try:
+                    self._directly(batch, [index], writer, result)
+                except (StoreError, VerificationError):
+                    return (index,)
                 result.chosen_direct[AWAITED] += 1
-                self._directly(batch, [index], writer, result)
+        return ()
 
     def _still_composes(self, batch: Batch, helped: HelpedGroup | None) -> bool:
         if self.chooser is None:
@@ -447,14 +456,22 @@ class Transfer(msgspec.Struct, frozen=True):
         return self.reader.store.pace("read"), self.composing_store.pace("write")
 
     def _read_composite(
-        self, batch: Batch, composite: StoredObject, writer: ObjectWriter, result: BatchResult, done: set[int]
+        self,
+        batch: Batch,
+        helped: HelpedGroup,
+        composite: StoredObject,
+        writer: ObjectWriter,
+        result: BatchResult,
+        done: set[int],
     ) -> None:
-        """Read a batch from the composite that begins with it, and discard the composite."""
+        """Read what helpers did not, and discard the composite; `done` receives the ordinals of what arrived right."""
         version = ObjectVersion(name=composite.row.name, generation=composite.row.generation)
         started = time.monotonic()
         try:
-            if batch.names:
-                self._slice(batch, composite, writer, result, done)
+            if rest := helped.take_rest():
+                self._slice(batch, range(rest), composite, writer, result, done)
+            for index in helped.handed_back():
+                self._slice(batch, range(index, index + 1), composite, writer, result, done)
         except (ObjectNotFoundError, PreconditionFailedError):
             result.fell_back = COMPOSITE_LOST
         except (UnavailableError, VerificationError) as error:
@@ -538,16 +555,26 @@ class Transfer(msgspec.Struct, frozen=True):
         return None
 
     def _slice(
-        self, batch: Batch, composite: StoredObject, writer: ObjectWriter, result: BatchResult, done: set[int]
+        self,
+        whole: Batch,
+        indexes: range,
+        composite: StoredObject,
+        writer: ObjectWriter,
+        result: BatchResult,
+        done: set[int],
     ) -> None:
-        """Stream the composite into files; `done` receives the components that arrived right."""
+        """Stream a stretch of the components into files."""
         version = ObjectVersion(name=composite.row.name, generation=composite.row.generation)
+        batch = whole.part(indexes)
         slicer = Slicer(batch.sizes)
         tally = ReadTally()
         file: PendingObject | None = None
-        end, size = batch.total_bytes, composite.row.size
+        start, size = sum(whole.sizes[: indexes.start]), composite.row.size
+        end = start + batch.total_bytes
         try:
-            for chunk in self.reader.chunks(version, start=0, end=end, size=size, tally=tally) if end else ():
+            for chunk in (
+                self.reader.chunks(version, start=start, end=end, size=size, tally=tally) if end > start else ()
+            ):
                 with self.cutting:
                     for piece in slicer.feed(chunk):
                         file = self._take(piece, batch, file, writer, result, done)
@@ -576,7 +603,7 @@ class Transfer(msgspec.Struct, frozen=True):
             return None  # it is not in `done`, and so is read again directly
         if piece.last and file is None:
             result.place(batch, index, self._put(batch, index, piece.data, writer))
-            done.add(index)
+            done.add(batch.ordinals[index])
             return None
         if file is None:
             file = writer.begin(self.path(batch.names[index]))
@@ -585,7 +612,7 @@ class Transfer(msgspec.Struct, frozen=True):
             return file
         with file:
             result.place(batch, index, file.publish())
-        done.add(index)
+        done.add(batch.ordinals[index])
         return None
 
     def _directly(self, batch: Batch, indexes: Iterable[int], writer: ObjectWriter, result: BatchResult) -> None:

@@ -120,11 +120,26 @@ def test_a_refused_compose_is_not_asked_for_again_when_helpers_have_taken_everyt
     site.check_tree()
 
 
-def test_an_object_that_arrives_wrong_for_a_helper_fails_the_staging_by_name(site: Site, hits: Hits) -> None:
+@pytest.mark.parametrize("compose_s", [0.3, 1.0])
+def test_what_a_helper_cannot_read_is_read_from_the_composite(site: Site, hits: Hits, compose_s: float) -> None:
+    site.put_numbered(64, size=400_000)
+    manifest = site.manifest()
+    site.server.configure(latency_s={"read": 0.01, "compose": compose_s})
+    fault = site.server.fail("flip", operation="read", prefix="train/000/00031")
+    receipt = site.stage(manifest, strategy="auto", max_in_flight=8)
+    assert hits(fault) == 2
+    assert receipt.batches["composite"] >= 1
+    assert receipt.downloaded == 64
+    site.check_tree()
+    assert site.composites() == []
+
+
+def test_what_neither_a_helper_nor_the_composite_gives_is_an_error_by_name(site: Site, hits: Hits) -> None:
     site.put_numbered(64, size=400_000)
     manifest = site.manifest()
     site.server.configure(latency_s={"compose": 1.0})
     fault = site.server.fail("flip", operation="read", prefix="train/000/00031")
+    site.server.fail("status", operation="compose", status=403)
     with pytest.raises(VerificationError, match=r"train/000/00031\.bin.*crc32c"):
         site.stage(manifest, strategy="auto", max_in_flight=8)
     assert hits(fault) >= 2

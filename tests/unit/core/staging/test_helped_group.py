@@ -6,7 +6,7 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 
@@ -27,14 +27,15 @@ class Queue:
         self.jobs.popleft()()
 
 
-def reading(taken: list[int], most: int = 99) -> Callable[[Iterator[int]], None]:
+def reading(taken: list[int], most: int = 99) -> Callable[[Iterator[int]], Iterable[int]]:
     """Return what notes the numbers it is given, and stops wanting more after `most`."""
 
-    def read(numbers: Iterator[int]) -> None:
+    def read(numbers: Iterator[int]) -> Iterable[int]:
         for number in numbers:
             taken.append(number)
             if len(taken) >= most:
-                return
+                break
+        return ()
 
     return read
 
@@ -42,7 +43,8 @@ def reading(taken: list[int], most: int = 99) -> Callable[[Iterator[int]], None]
 def test_without_helpers_all_objects_are_left() -> None:
     with HelpedGroup(32, lambda _: pytest.fail("nobody reads"), None) as group:
         assert group.take_rest() == 32
-    assert group.take_rest() == 0
+        assert group.handed_back() == []
+    assert group.take_rest() == 32
 
 
 def test_helpers_take_objects_from_the_end_and_the_first_ones_are_left() -> None:
@@ -69,11 +71,12 @@ def test_helpers_become_more_when_a_read_succeeded_and_not_before() -> None:
     queue = Queue()
     before: list[int] = []
 
-    def read(numbers: Iterator[int]) -> None:
+    def read(numbers: Iterator[int]) -> Iterable[int]:
         for _ in numbers:
             before.append(len(queue.jobs))
             if len(before) == 2:
-                return
+                break
+        return ()
 
     with HelpedGroup(32, read, queue.helpers):
         queue.do_one()
@@ -83,10 +86,11 @@ def test_helpers_become_more_when_a_read_succeeded_and_not_before() -> None:
 def test_nothing_is_taken_once_help_is_not_wanted() -> None:
     queue, taken = Queue(), []  # type: Queue, list[int]
 
-    def read(numbers: Iterator[int]) -> None:
+    def read(numbers: Iterator[int]) -> Iterable[int]:
         for number in numbers:
             taken.append(number)
             queue.wanted = False
+        return ()
 
     with HelpedGroup(32, read, queue.helpers) as group:
         queue.do_one()
@@ -95,7 +99,7 @@ def test_nothing_is_taken_once_help_is_not_wanted() -> None:
         assert group.take_rest() == 31
 
 
-def failing(numbers: Iterator[int]) -> None:
+def failing(numbers: Iterator[int]) -> Iterable[int]:
     next(numbers)
     raise OSError("no space left")
 
@@ -130,17 +134,19 @@ def test_an_error_of_the_own_thread_comes_first() -> None:
 def test_the_block_ends_when_the_last_helper_has_ended() -> None:
     queue, began, ended = Queue(), threading.Event(), threading.Event()
 
-    def read(numbers: Iterator[int]) -> None:
-        next(numbers)
+    def read(numbers: Iterator[int]) -> Iterable[int]:
+        number = next(numbers)
         began.set()
         time.sleep(0.2)
         ended.set()
+        return [number]
 
-    with HelpedGroup(32, read, queue.helpers):
+    with HelpedGroup(32, read, queue.helpers) as group:
         helper = threading.Thread(target=queue.do_one)
         helper.start()
         began.wait(10)
     assert ended.is_set()
+    assert (group.take_rest(), group.handed_back()) == (31, [31])
     helper.join()
 
 
@@ -150,10 +156,13 @@ def test_however_threads_interleave_each_object_is_read_by_one_of_them() -> None
         queue, taken = Queue(), []  # type: Queue, list[int]
         count, stop = dice.randrange(2, 33), threading.Event()
 
-        def read(numbers: Iterator[int], taken: list[int] = taken) -> None:
+        def read(numbers: Iterator[int], taken: list[int] = taken) -> Iterable[int]:
             for number in numbers:
+                if number % 5 == 4:
+                    return [number]
                 taken.append(number)
                 time.sleep(0.0002)
+            return ()
 
         def live(queue: Queue = queue, stop: threading.Event = stop) -> None:
             while not stop.is_set():
@@ -168,7 +177,7 @@ def test_however_threads_interleave_each_object_is_read_by_one_of_them() -> None
         with HelpedGroup(count, read, queue.helpers) as group:
             time.sleep(dice.uniform(0, 0.003))
             rest = group.take_rest()
-        assert sorted([*range(rest), *taken]) == list(range(count))
+        assert sorted([*range(rest), *taken, *group.handed_back()]) == list(range(count))
         stop.set()
         for thread in threads:
             thread.join()
