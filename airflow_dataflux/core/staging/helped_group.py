@@ -37,9 +37,7 @@ class HelpedGroup:
     """
 
     def __init__(self, count: int, read: Callable[[Iterator[int]], Iterable[int]], helpers: Helpers | None) -> None:
-        """`read` takes numbers from an iterator, reads their objects, in a helping thread, and returns what it could not
-        read.
-        """
+        """`read` reads, in a helping thread, the objects whose numbers it gets, and returns those that it cannot."""
         self._left = count
         self._rest: int | None = None
         self._handed_back: list[int] = []
