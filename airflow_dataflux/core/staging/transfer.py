@@ -444,12 +444,11 @@ class Transfer(msgspec.Struct, frozen=True):
                 result.chosen_direct[AWAITED] += 1
         return ()
 
-    def _still_composes(self, batch: Batch, helped: HelpedGroup | None) -> bool:
+    def _still_composes(self, batch: Batch, helped: HelpedGroup) -> bool:
         if self.chooser is None:
             return True
-        left = len(batch.names) if helped is None else helped.left
-        sizes = batch.sizes[:left]
-        return left > 0 and self.chooser.still_composes(sizes, *self._paces(), self.registry.undeleted - 1)
+        sizes = batch.sizes[: helped.left]
+        return bool(sizes) and self.chooser.still_composes(sizes, *self._paces(), self.registry.undeleted - 1)
 
     def _paces(self) -> tuple[Pace, Pace]:
         """Return how reads and writes are paced now."""
@@ -480,9 +479,7 @@ class Transfer(msgspec.Struct, frozen=True):
             result.read_s += time.monotonic() - started
             self.registry.discard(version)
 
-    def _compose(
-        self, batch: Batch, round_: int, result: BatchResult, helped: HelpedGroup | None = None
-    ) -> StoredObject | None:
+    def _compose(self, batch: Batch, round_: int, result: BatchResult, helped: HelpedGroup) -> StoredObject | None:
         """Make the batch's composite; None, with the reason in the result, if there is to be none.
 
         Raises NotWantedError if it was given up.
@@ -505,7 +502,7 @@ class Transfer(msgspec.Struct, frozen=True):
         name: str,
         sources: list[ObjectVersion],
         result: BatchResult,
-        helped: HelpedGroup | None,
+        helped: HelpedGroup,
     ) -> StoredObject | None:
         """Ask for a composite that is registered, and tell the registry what became of it, if that is known."""
         began, waited_s = time.monotonic(), self.composing_store.waited_s()

@@ -162,7 +162,7 @@ def test_a_compose_whose_answer_is_lost_to_a_cancel_leaves_nothing(bucket: Bucke
     source = bucket.source
     batch = Batch(1, BatchKind.COMPOSITE, "STANDARD", (0,), (source.name,), (7,), (source.generation,), (None,))
     with pytest.raises(CancelledError):
-        transfer._compose(batch, 0, None)  # type: ignore[arg-type]  # the result is not reached
+        transfer._compose(batch, 0, None, None)  # type: ignore[arg-type]  # neither is reached
     registry.close()
     late[0].join()
     assert bucket.composites() == []
