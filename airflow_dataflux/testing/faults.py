@@ -28,16 +28,18 @@ BODY_FAULTS = frozenset({"reset_body", "truncate", "flip", "stall_body", "trickl
 class ActiveFault:
     """A rule that was decided to hit one request."""
 
-    __slots__ = ("_count", "identity", "rule")
+    __slots__ = ("_count", "identity", "rule", "was_applied")
 
     def __init__(self, identity: int, count: FaultCount) -> None:
         self.identity = identity
         self.rule = count.rule
         self._count = count
+        self.was_applied = False
 
     def applied(self) -> None:
         """Count the hit: the fault takes place now."""
         self._count.hits += 1
+        self.was_applied = True
 
 
 class Faults:
@@ -61,6 +63,11 @@ class Faults:
     def remove(self, identity: int) -> None:
         """Stop a rule; its counts stay."""
         self._removed.add(identity)
+
+    def give_back(self, fault: ActiveFault) -> None:
+        """Let another request have a fault whose request ended before it could take place."""
+        if not fault.was_applied:
+            self._decided[fault.identity] -= 1
 
     def counts(self) -> list[FaultCount]:
         """Return what became of each rule, by identity."""

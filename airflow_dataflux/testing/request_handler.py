@@ -120,6 +120,8 @@ class RequestHandler:
                 sent = await send(request, answer, fault, self.timing)
             except ConnectionError:
                 sent = Sent(web.Response(), 0, complete=False)  # the caller left
+        if fault is not None:
+            self.faults.give_back(fault)
         rows = answer.rows if sent.complete else 0
         self._note(route, call, answer.status if sent.complete else 0, sent.byte_count, fault, rows)
         return sent.response
